@@ -1,0 +1,216 @@
+//! What is counted: few families, none with a label that grows with the number of workloads.
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
+    registry::Registry,
+};
+use std::sync::atomic::AtomicU64;
+
+use crate::status::{VolumeState, VolumeStatus};
+
+/// Seconds; an issuance takes milliseconds with P-256 and a second and a half with RSA-4096, and
+/// one attempt is given up after 20 s.
+const ISSUE_SECONDS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The agent's metrics. What happens is counted by its methods; what *is* comes from the volumes'
+/// statuses when somebody asks.
+pub struct Metrics {
+    registry: Registry,
+    volumes: Family<StateLabel, Gauge>,
+    issued: Counter,
+    failures: Family<ReasonLabel, Counter>,
+    abandoned: Counter,
+    issue_seconds: Histogram,
+    nearest_expiry: Gauge<f64, AtomicU64>,
+    config_valid: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+impl Default for Metrics {
+    /// All at zero, with the version of this build.
+    fn default() -> Self {
+        Self::new(env!("CARGO_PKG_VERSION"))
+    }
+}
+
+impl Metrics {
+    fn new(version: &str) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("certagent"),
+            volumes: Family::default(),
+            issued: Counter::default(),
+            failures: Family::default(),
+            abandoned: Counter::default(),
+            issue_seconds: Histogram::new(ISSUE_SECONDS),
+            nearest_expiry: Gauge::default(),
+            config_valid: Gauge::default(),
+        };
+        metrics.register(version);
+        metrics
+    }
+
+    fn register(&mut self, version: &str) {
+        let registry = &mut self.registry;
+        registry.register("volumes", "Volumes by state", self.volumes.clone());
+        registry.register(
+            "certificates_issued",
+            "Certificates that were issued, checked and written",
+            self.issued.clone(),
+        );
+        registry.register(
+            "issue_failures",
+            "Attempts that gave no certificate, by reason",
+            self.failures.clone(),
+        );
+        registry.register(
+            "certificates_abandoned",
+            "Certificates that a CA may have issued and that nobody will use",
+            self.abandoned.clone(),
+        );
+        registry.register(
+            "issue_seconds",
+            "Seconds from the decision to renew until the certificate was written",
+            self.issue_seconds.clone(),
+        );
+        registry.register(
+            "nearest_expiry_seconds",
+            "Seconds until the first certificate ends, below 0 if one has ended, NaN without any",
+            self.nearest_expiry.clone(),
+        );
+        registry.register(
+            "config_valid",
+            "1 if the newest configuration is active, 0 if an earlier one is because it has errors",
+            self.config_valid.clone(),
+        );
+        let build = Family::<Vec<(String, String)>, ConstOne>::default();
+        drop(build.get_or_create(&vec![("version".to_owned(), version.to_owned())]));
+        registry.register("build_info", "Always 1; the version is in the label", build);
+    }
+
+    /// A certificate was issued and written, in this time.
+    pub fn issued(&self, took: SignedDuration) {
+        self.issued.inc();
+        // The wall clock may have been set back meanwhile.
+        self.issue_seconds.observe(took.as_secs_f64().max(0.0));
+    }
+
+    /// An attempt gave no certificate.
+    pub fn failed(&self, reason: &'static str) {
+        self.failures.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A certificate that may have been issued will not be used.
+    pub fn abandoned(&self) {
+        self.abandoned.inc();
+    }
+
+    /// Whether the newest configuration is the active one.
+    pub fn config_valid(&self, is_valid: bool) {
+        self.config_valid.set(is_valid.into());
+    }
+
+    /// Everything as `OpenMetrics` text, at `now`.
+    pub fn render(&self, statuses: &[VolumeStatus], now: Timestamp) -> Result<String, fmt::Error> {
+        for state in VolumeState::ALL {
+            let count = statuses.iter().filter(|status| status.state(now) == state).count();
+            let gauge = self.volumes.get_or_create(&StateLabel { state: state.as_str() });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let ends = statuses.iter().filter_map(|status| Some(status.certificate.as_ref()?.not_after));
+        let left = ends.min().map_or(f64::NAN, |end| end.duration_since(now).as_secs_f64());
+        self.nearest_expiry.set(left);
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// A gauge that is always 1.
+#[derive(Debug)]
+struct ConstOne(ConstGauge);
+
+impl Default for ConstOne {
+    fn default() -> Self {
+        Self(ConstGauge::new(1))
+    }
+}
+
+impl prometheus_client::encoding::EncodeMetric for ConstOne {
+    fn encode(
+        &self,
+        encoder: prometheus_client::encoding::MetricEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> prometheus_client::metrics::MetricType {
+        self.0.metric_type()
+    }
+}
+
+impl prometheus_client::metrics::TypedMetric for ConstOne {
+    const TYPE: prometheus_client::metrics::MetricType =
+        prometheus_client::metrics::MetricType::Gauge;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::fixture::{at, status};
+
+    #[test]
+    fn the_metrics_are_these_and_no_others() {
+        let metrics = Metrics::new("1.2.3");
+        metrics.config_valid(true);
+        metrics.issued(SignedDuration::from_millis(120));
+        metrics.issued(SignedDuration::from_secs(-5));
+        metrics.failed("denied");
+        metrics.failed("denied");
+        metrics.abandoned();
+        let statuses = [status("/a", Some(60), 0), status("/b", Some(90), 3), status("/c", None, 1)];
+        let text = metrics.render(&statuses, at(20)).unwrap();
+        // The order of label values within a family is not defined.
+        let sorted = |text: &str| {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&text), sorted(include_str!("../../../testdata/golden/metrics.txt")));
+    }
+
+    #[test]
+    fn the_nearest_expiry_is_of_the_first_certificate_to_end_and_of_none_without_any() {
+        let metrics = Metrics::new("1.2.3");
+        let expiry = |statuses: &[VolumeStatus]| {
+            let text = metrics.render(statuses, at(0)).unwrap();
+            let name = "certagent_nearest_expiry_seconds ";
+            text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned()
+        };
+        assert_eq!(expiry(&[]), "NaN");
+        assert_eq!(expiry(&[status("/a", Some(60), 0), status("/b", Some(-7), 0)]), "-7.0");
+        assert_eq!(expiry(&[status("/a", None, 0)]), "NaN");
+    }
+}

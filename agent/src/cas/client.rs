@@ -1,0 +1,384 @@
+//! One client for every call to CA Service.
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use certagent_core::{issued::RawChain, pool::CaPoolName, request::PreparedRequest};
+use certagent_svid::Certificate;
+use reqwest::{
+    RequestBuilder, Response, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+};
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use super::{
+    endpoint::Endpoint,
+    error::{Call, CallError, LONGEST_TEXT, Reason, excerpt, printable},
+    wire::{CaCertsAnswer, CaPoolAnswer, CertificateAnswer, ErrorAnswer, ErrorBody, LONGEST_WAIT},
+};
+
+/// The largest answer that is read, in bytes.
+pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// How long a connection with calls on it may be silent before it is asked for a sign of life.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+const USER_AGENT: &str = concat!("certagent/", env!("CARGO_PKG_VERSION"));
+
+/// An access token. It is wiped when dropped and never printed.
+pub struct Token(Zeroizing<String>);
+
+/// A client of one CA Service. Clones share their connection.
+#[derive(Clone, Debug)]
+pub struct CasClient {
+    http: reqwest::Client,
+    endpoint: Endpoint,
+    timeouts: Timeouts,
+}
+
+/// Why no client can be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The TLS library refused its own defaults.
+    #[error("the TLS library cannot be set up: {0}")]
+    Tls(#[source] rustls::Error),
+    /// The HTTP library refused the settings.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Http(#[source] reqwest::Error),
+}
+
+/// How long parts of a call may take, in real time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) connect: Duration,
+    pub(crate) attempt: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            attempt: Duration::from_secs(20),
+        }
+    }
+}
+
+impl CasClient {
+    /// A client of the CA Service at `endpoint`. It connects with the first call.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, ClientError> {
+        Self::with_timeouts(endpoint, Timeouts::default())
+    }
+
+    pub(crate) fn with_timeouts(
+        endpoint: &Endpoint,
+        timeouts: Timeouts,
+    ) -> Result<Self, ClientError> {
+        // `localhost` means this machine, whatever a resolver says; the port is the URL's.
+        let local = [
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+        ];
+        let http = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .tls_backend_preconfigured(no_tls()?)
+            .http2_prior_knowledge()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .resolve_to_addrs("localhost", &local)
+            .connect_timeout(timeouts.connect)
+            .timeout(timeouts.attempt)
+            // A connection that died silently must not swallow the next attempt too.
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE / 2)
+            .build()
+            .map_err(ClientError::Http)?;
+        Ok(Self {
+            http,
+            endpoint: endpoint.clone(),
+            timeouts,
+        })
+    }
+
+    /// Where this client calls.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// `CreateCertificate` with exactly the bytes and ids of `request`.
+    ///
+    /// The chain may be empty: a service may carry out a request and send no certificate.
+    pub async fn create(
+        &self,
+        request: &PreparedRequest,
+        auth: Option<&Token>,
+    ) -> Result<RawChain, CallError> {
+        let mut url = self.url(&request.pool, "/certificates");
+        url.query_pairs_mut()
+            .append_pair("certificateId", &request.certificate_id)
+            .append_pair("requestId", &request.request_id);
+        let call = self.http.post(url).header(CONTENT_TYPE, "application/json");
+        let call = call.body(request.body.clone());
+        let answer: CertificateAnswer = self
+            .call(Call::CreateCertificate, &request.pool, call, auth)
+            .await?;
+        Ok(answer.into())
+    }
+
+    /// `GetCertificate`. Pools of tier DEVOPS refuse it.
+    pub async fn get(
+        &self,
+        pool: &CaPoolName,
+        certificate_id: &str,
+        auth: Option<&Token>,
+    ) -> Result<RawChain, CallError> {
+        let url = self.url(pool, &format!("/certificates/{certificate_id}"));
+        let call = self.http.get(url);
+        let answer: CertificateAnswer = self.call(Call::GetCertificate, pool, call, auth).await?;
+        Ok(answer.into())
+    }
+
+    /// `GetCaPool`: tier and issuance policy.
+    pub async fn pool(
+        &self,
+        pool: &CaPoolName,
+        auth: Option<&Token>,
+    ) -> Result<CaPoolAnswer, CallError> {
+        self.call(
+            Call::GetCaPool,
+            pool,
+            self.http.get(self.url(pool, "")),
+            auth,
+        )
+        .await
+    }
+
+    /// `FetchCaCerts`: the chains of the pool's CAs, each from the CA to its root. Chains without
+    /// a certificate are left out; one that cannot be read fails the call.
+    pub async fn fetch_ca_certs(
+        &self,
+        pool: &CaPoolName,
+        auth: Option<&Token>,
+    ) -> Result<Vec<Vec<Certificate>>, CallError> {
+        let call = self.http.post(self.url(pool, ":fetchCaCerts"));
+        let call = call.header(CONTENT_TYPE, "application/json").body("{}");
+        let answer: CaCertsAnswer = self.call(Call::FetchCaCerts, pool, call, auth).await?;
+        chains(&answer).map_err(|detail| {
+            CallError::new(Call::FetchCaCerts, pool, Reason::Unusable { detail }, None)
+        })
+    }
+
+    fn url(&self, pool: &CaPoolName, rest: &str) -> Url {
+        self.endpoint
+            .url(&format!("/v1/{}{rest}", pool.resource_name()))
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        pool: &CaPoolName,
+        request: RequestBuilder,
+        auth: Option<&Token>,
+    ) -> Result<T, CallError> {
+        let failed = |reason| CallError::new(call, pool, reason, None);
+        let request = match auth {
+            Some(token) => request.header(AUTHORIZATION, token.header().map_err(failed)?),
+            None => request,
+        };
+        let response = request
+            .send()
+            .await
+            .map_err(|error| failed(self.reason(&error)))?;
+        let (status, wait) = (response.status(), retry_after(&response));
+        let body = self.read(response).await;
+        if !status.is_success() {
+            return Err(refusal(
+                call,
+                pool,
+                status,
+                wait,
+                body.as_deref().unwrap_or_default(),
+            ));
+        }
+        let body = body.map_err(failed)?;
+        serde_json::from_slice(&body).map_err(|_not_our_json| {
+            failed(Reason::NotUnderstood {
+                http: status.as_u16(),
+                excerpt: excerpt(&body),
+            })
+        })
+    }
+
+    /// Reads an answer whole, but never more than [`MAX_ANSWER_BYTES`].
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, Reason> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.reason(&error))?
+        {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(Reason::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn reason(&self, error: &reqwest::Error) -> Reason {
+        let (endpoint, detail) = (self.endpoint.to_string(), root_cause(error));
+        if error.is_connect() {
+            Reason::NotConnected { endpoint, detail }
+        } else if error.is_timeout() {
+            Reason::Timeout {
+                endpoint,
+                after: self.timeouts.attempt,
+            }
+        } else {
+            Reason::Broken { endpoint, detail }
+        }
+    }
+}
+
+/// The service's no, with as much of its reason as it gave.
+fn refusal(
+    call: Call,
+    pool: &CaPoolName,
+    status: StatusCode,
+    wait: Option<Duration>,
+    body: &[u8],
+) -> CallError {
+    let http = status.as_u16();
+    let error = serde_json::from_slice::<ErrorAnswer>(body)
+        .ok()
+        .and_then(|answer| answer.error);
+    let Some(error) = error else {
+        let message = excerpt(body);
+        let reason = Reason::Answer {
+            http,
+            status: None,
+            message,
+            permission: None,
+        };
+        return CallError::new(call, pool, reason, wait);
+    };
+    let wait = wait.max(error.retry_delay());
+    let permission = error.permission().map(str::to_owned);
+    let ErrorBody {
+        message, status, ..
+    } = error;
+    let message = printable(&message, LONGEST_TEXT);
+    let status = status.map(|status| printable(&status, 40));
+    CallError::new(
+        call,
+        pool,
+        Reason::Answer {
+            http,
+            status,
+            message,
+            permission,
+        },
+        wait,
+    )
+}
+
+/// The header `Retry-After` in its form of seconds. Its form of a date is passed over: Google's
+/// services do not send it.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response
+        .headers()
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+fn chains(answer: &CaCertsAnswer) -> Result<Vec<Vec<Certificate>>, String> {
+    let mut chains = Vec::new();
+    for (index, chain) in answer.ca_certs.iter().enumerate() {
+        let mut certificates = Vec::new();
+        for pem in &chain.certificates {
+            let parsed = Certificate::parse_pem_list(pem.as_bytes()).map_err(|error| {
+                format!(
+                    "chain {}: {}",
+                    index + 1,
+                    printable(&error.to_string(), LONGEST_TEXT)
+                )
+            })?;
+            if parsed.is_empty() {
+                return Err(format!(
+                    "chain {} holds a text without a certificate",
+                    index + 1
+                ));
+            }
+            certificates.extend(parsed);
+        }
+        if !certificates.is_empty() {
+            chains.push(certificates);
+        }
+    }
+    Ok(chains)
+}
+
+/// TLS that trusts nobody: a loopback endpoint needs none, and the machine's own certificates must
+/// not be needed either.
+fn no_tls() -> Result<rustls::ClientConfig, ClientError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(ClientError::Tls)?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+/// The last of a chain of errors: the one that says why. Its wrappers only repeat the URL.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    printable(&cause.to_string(), LONGEST_TEXT)
+}
+
+impl Token {
+    /// Takes a token over.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    fn header(&self) -> Result<HeaderValue, Reason> {
+        let text = Zeroizing::new(format!("Bearer {}", self.0.as_str()));
+        let mut value =
+            HeaderValue::from_str(&text).map_err(|_holds_the_token| Reason::Unusable {
+                detail: "the access token has characters that no token has".into(),
+            })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl From<CertificateAnswer> for RawChain {
+    fn from(answer: CertificateAnswer) -> Self {
+        Self {
+            certificate: answer.pem_certificate,
+            chain: answer.pem_certificate_chain,
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "emulator")]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,0 +1,321 @@
+use axum::{Router, http::HeaderMap, response::Redirect};
+use certagent_core::{outcome::Class, request::RequestForm};
+use certagent_emulator::{ApiError, Code, Fault};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::{
+    super::lab::{Lab, enterprise, impatient, issuing, pool, refusal, request},
+    *,
+};
+
+async fn failure(lab: &Lab, fault: Fault) -> CallError {
+    lab.always(fault);
+    let (request, _) = request(issuing(), RequestForm::Config);
+    let error = lab.client.create(&request, None).await.unwrap_err();
+    lab.heal();
+    assert_eq!(
+        (error.call, &error.pool),
+        (Call::CreateCertificate, &issuing())
+    );
+    assert!(
+        error.to_string().contains(&issuing().to_string()),
+        "{error}"
+    );
+    error
+}
+
+/// Serves an HTTP application of the test's own.
+async fn serve(app: Router) -> Endpoint {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Endpoint::parse(&endpoint).unwrap()
+}
+
+#[tokio::test]
+async fn the_calls_reach_a_pool_of_each_tier() {
+    let lab = Lab::start().await;
+    for (pool, tier, length) in [
+        (issuing(), super::super::wire::Tier::Devops, 2),
+        (enterprise(), super::super::wire::Tier::Enterprise, 1),
+    ] {
+        assert_eq!(lab.client.pool(&pool, None).await.unwrap().tier, tier);
+        let chains = lab.client.fetch_ca_certs(&pool, None).await.unwrap();
+        assert_eq!(chains.iter().map(Vec::len).collect::<Vec<_>>(), [length]);
+        for form in [RequestForm::Config, RequestForm::PemCsr] {
+            let (request, spki) = request(pool.clone(), form);
+            let raw = lab.client.create(&request, None).await.unwrap();
+            let leaf = Certificate::parse_pem_list(raw.certificate.as_bytes())
+                .unwrap()
+                .remove(0);
+            assert_eq!(leaf.public_key(), spki);
+            assert_eq!(raw.chain.len(), length);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_request_again_gets_the_same_certificate_and_buys_nothing() {
+    let lab = Lab::start().await;
+    let (request, _) = request(issuing(), RequestForm::Config);
+    let first = lab.client.create(&request, None).await.unwrap();
+    assert_eq!(lab.client.create(&request, None).await.unwrap(), first);
+    assert_eq!(lab.emulator.stats().total_sold(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_unknown_and_the_same_request_again_finds_the_certificate() {
+    let lab = Lab::start().await;
+    let (request, spki) = request(issuing(), RequestForm::Config);
+    lab.always(Fault::CloseAfter);
+    let error = lab.client.create(&request, None).await.unwrap_err();
+    assert_eq!(error.class, Class::Unknown);
+    assert!(matches!(*error.reason, Reason::Broken { .. }), "{error:?}");
+    lab.heal();
+    let raw = lab.client.create(&request, None).await.unwrap();
+    let leaf = Certificate::parse_pem_list(raw.certificate.as_bytes())
+        .unwrap()
+        .remove(0);
+    assert_eq!(leaf.public_key(), spki);
+    assert_eq!(lab.emulator.stats().total_sold(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_is_found_by_its_id_in_an_enterprise_pool_only() {
+    let lab = Lab::start().await;
+    let (kept, _) = request(enterprise(), RequestForm::Config);
+    let created = lab.client.create(&kept, None).await.unwrap();
+    assert_eq!(
+        lab.client
+            .get(&kept.pool, &kept.certificate_id, None)
+            .await
+            .unwrap(),
+        created
+    );
+
+    let (not_kept, _) = request(issuing(), RequestForm::Config);
+    lab.client.create(&not_kept, None).await.unwrap();
+    let error = lab
+        .client
+        .get(&issuing(), &not_kept.certificate_id, None)
+        .await
+        .unwrap_err();
+    assert_eq!(error.class, Class::Refused);
+}
+
+#[tokio::test]
+async fn nothing_that_listens_means_that_nothing_was_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let client = CasClient::new(&Endpoint::parse(&endpoint).unwrap()).unwrap();
+    let (request, _) = request(issuing(), RequestForm::Config);
+    let error = client.create(&request, None).await.unwrap_err();
+    assert_eq!(error.class, Class::Unreachable);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "CreateCertificate at the CA pool {}: no connection to {endpoint} (Connection refused \
+             (os error 111)), so nothing was sent; check that the endpoint is right and that the \
+             CA runs there",
+            issuing()
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_reset_connection_is_unknown() {
+    let lab = Lab::start().await;
+    let error = failure(&lab, Fault::CloseBefore).await;
+    assert_eq!(error.class, Class::Unknown);
+    assert!(matches!(*error.reason, Reason::Broken { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn no_answer_is_a_timeout_and_unknown() {
+    let lab = Lab::start().await;
+    lab.always(Fault::Hang);
+    let client = impatient(&lab.endpoint);
+    let (request, _) = request(issuing(), RequestForm::Config);
+    let error = client.create(&request, None).await.unwrap_err();
+    assert_eq!(error.class, Class::Unknown);
+    let expected = format!("no answer from {} within 50ms", lab.endpoint);
+    assert!(error.to_string().contains(&expected), "{error}");
+}
+
+#[tokio::test]
+async fn a_web_page_is_shown_by_its_beginning() {
+    let lab = Lab::start().await;
+    let error = failure(&lab, Fault::Html { status: 200 }).await;
+    assert_eq!(error.class, Class::Unknown);
+    assert!(
+        matches!(*error.reason, Reason::NotUnderstood { http: 200, .. }),
+        "{error:?}"
+    );
+    let error = failure(&lab, Fault::Html { status: 503 }).await;
+    assert_eq!((error.class, error.http()), (Class::Unknown, Some(503)));
+    assert!(error.to_string().contains('<'), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_of_10_mb_is_not_read() {
+    let lab = Lab::start().await;
+    let error = failure(&lab, Fault::HugeBody { bytes: 10_000_000 }).await;
+    assert_eq!(error.class, Class::Unknown);
+    assert!(error.to_string().contains("more than 1 MiB"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_pool_is_refused_by_name() {
+    let lab = Lab::start().await;
+    let (request, _) = request(pool("no-such-pool"), RequestForm::Config);
+    let error = lab.client.create(&request, None).await.unwrap_err();
+    assert_eq!((error.class, error.http()), (Class::Refused, Some(404)));
+    assert!(
+        error.to_string().contains("caPools/no-such-pool"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_quota_tells_how_long_to_wait_by_the_longer_of_both_ways() {
+    let lab = Lab::start().await;
+    let seconds = Duration::from_secs;
+    for (header, info, expected, class) in [
+        (None, None, None, Class::Busy),
+        (Some(3), None, Some(3), Class::Busy),
+        (None, Some(4), Some(4), Class::Busy),
+        (Some(3), Some(20), Some(20), Class::Busy),
+        (Some(90), Some(20), Some(90), Class::Refused),
+    ] {
+        let mut error = ApiError::new(Code::ResourceExhausted, "Quota exceeded");
+        if let Some(info) = info {
+            error = error.with_retry_info(seconds(info));
+        }
+        let fault = Fault::Error {
+            error,
+            retry_after: header.map(seconds),
+        };
+        let error = failure(&lab, fault).await;
+        assert_eq!(
+            (error.class, error.retry_after),
+            (class, expected.map(seconds))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_text_from_the_service_is_cut_and_cannot_steer_a_terminal() {
+    let lab = Lab::start().await;
+    let text = format!("a\u{1b}[2J\u{202e}\r\n\0b{}", "x".repeat(5000));
+    let message = failure(&lab, refusal(Code::Internal, &text))
+        .await
+        .to_string();
+    assert!(
+        message.chars().all(|c| !c.is_control() && c != '\u{202e}'),
+        "{message:?}"
+    );
+    assert!(message.chars().count() < 600, "{message}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let away = || async { Redirect::temporary("http://203.0.113.1/") };
+    let client = CasClient::new(&serve(Router::new().fallback(away)).await).unwrap();
+    let error = client.pool(&issuing(), None).await.unwrap_err();
+    assert_eq!((error.class, error.http()), (Class::Refused, Some(307)));
+    assert!(
+        error.to_string().contains("redirects are not followed"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_goes_with_its_call_and_nowhere_else() {
+    let echo = |headers: HeaderMap| async move {
+        let sent = headers
+            .get("authorization")
+            .map_or("none", |sent| sent.to_str().unwrap());
+        (StatusCode::IM_A_TEAPOT, sent.to_owned())
+    };
+    let client = CasClient::new(&serve(Router::new().fallback(echo)).await).unwrap();
+    let token = Token::new("secret-token".to_owned());
+    assert_eq!(format!("{token:?}"), "Token(..)");
+    let error = client
+        .pool(&issuing(), Some(&token))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("Bearer secret-token"), "{error}");
+    let error = client.pool(&issuing(), None).await.unwrap_err().to_string();
+    assert!(error.contains("\"none\""), "{error}");
+
+    let broken = Token::new("secret\ntoken".to_owned());
+    let error = client.pool(&issuing(), Some(&broken)).await.unwrap_err();
+    assert!(
+        !format!("{error} {error:?}").contains("secret"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_speak_http_2_is_an_error_like_any_other() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut some = [0; 1024];
+            if stream.read(&mut some).await.is_ok() {
+                let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+                drop(stream.write_all(answer).await);
+            }
+        }
+    });
+    let client = CasClient::new(&Endpoint::parse(&endpoint).unwrap()).unwrap();
+    let error = client.pool(&issuing(), None).await.unwrap_err();
+    assert!(
+        matches!(error.class, Class::Unknown | Class::Unreachable),
+        "{error:?}"
+    );
+    let message = error.to_string();
+    assert!(
+        message.contains(&endpoint) && message.contains("HTTP/2"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn localhost_is_this_machine_without_a_resolver() {
+    let lab = Lab::start().await;
+    let local = lab.endpoint.to_string().replace("127.0.0.1", "localhost");
+    let client = CasClient::new(&Endpoint::parse(&local).unwrap()).unwrap();
+    client.pool(&issuing(), None).await.unwrap();
+}
+
+#[test]
+fn a_chain_with_a_broken_certificate_fails_as_a_whole_and_empty_chains_are_left_out() {
+    use super::super::wire::CertChain;
+    let answer = |texts: &[&[&str]]| CaCertsAnswer {
+        ca_certs: texts
+            .iter()
+            .map(|texts| CertChain {
+                certificates: texts.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+    };
+    assert!(chains(&answer(&[&[], &[]])).unwrap().is_empty());
+    assert!(
+        chains(&answer(&[&["not PEM"]]))
+            .unwrap_err()
+            .contains("without a certificate")
+    );
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert!(
+        chains(&answer(&[&[], &[broken]]))
+            .unwrap_err()
+            .contains("chain 2")
+    );
+}

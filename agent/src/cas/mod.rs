@@ -1,0 +1,15 @@
+//! The client of CA Service: four calls over one HTTP/2 connection.
+//!
+//! What an answer looks like is in [`wire`], what can go wrong in [`error`]; what may be done after
+//! a failure is decided in [`certagent_core::outcome`] and nowhere else.
+pub mod client;
+pub mod endpoint;
+pub mod error;
+#[cfg(test)]
+#[cfg(feature = "emulator")]
+pub(crate) mod lab;
+pub mod wire;
+
+pub use client::{CasClient, ClientError, Token};
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::{Call, CallError, Reason};

@@ -1,0 +1,327 @@
+//! The command line: what can be typed, and nothing of what it does.
+mod exit;
+pub(crate) mod print;
+#[cfg(test)]
+#[path = "cli/tests.rs"]
+mod tests;
+mod value;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use certagent_core::{
+    algorithm::KeyAlgorithm,
+    config::{Settings, WorkloadSpec, WorkloadVolumeSpec},
+};
+use certagent_svid::TrustDomain;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use exit::Exit;
+
+const ABOUT: &str = "SPIFFE certificates for workloads, from CA Service, kept fresh";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  all is well; also after Ctrl-C and SIGTERM
+   1  it failed, or what was looked at has a problem
+   2  it could not be checked (inspect)
+  64  the command line is wrong";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "certagent", version, about = ABOUT, max_term_width = 100)]
+#[command(after_help = format!("\
+Example:
+  certagent quickstart
+
+{EXIT_CODES}"))]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// How the log looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct LogArgs {
+    /// How log lines look, on standard error
+    #[arg(long, global = true, value_enum, default_value_t, env = "CERTAGENT_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: error, warn, info, debug or trace, or a filter by module
+    #[arg(long, global = true, value_name = "FILTER", env = "CERTAGENT_LOG")]
+    #[arg(value_parser = value::log_filter)]
+    pub(crate) log_level: Option<String>,
+}
+
+/// The look of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people; coloured on a terminal.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Try certagent: an embedded CA, one volume that rotates, shown live
+    #[command(after_help = format!("\
+Example:
+  certagent quickstart --key-algorithm rsa-2048 --validity 2m --for 5m
+
+A second start in the same directory continues where the first one was.
+
+{EXIT_CODES}"))]
+    Quickstart(QuickstartArgs),
+    /// Keep the volumes of workloads supplied: for a sidecar or a machine
+    #[command(after_help = format!("\
+Examples:
+  certagent run --config /etc/certagent --ca-endpoint http://127.0.0.1:8080
+  certagent run --config objects.yaml --ca-endpoint http://127.0.0.1:8080 \\
+      --volume /run/workload-certificates --namespace default --service-account web
+
+Edits of the configuration take effect at each certificate's next renewal.
+
+{EXIT_CODES}"))]
+    Run(RunArgs),
+    /// Wait until a directory holds a valid credential: for init containers
+    #[command(after_help = format!("\
+Example:
+  certagent wait /run/workload-certificates --timeout 60s
+
+{EXIT_CODES}"))]
+    Wait(WaitArgs),
+    /// Serve CA pools on loopback, for tests and for trying things
+    #[command(after_help = format!("\
+Example:
+  certagent emulator --listen 127.0.0.1:8080 --state ./ca | tee objects.yaml
+
+What it prints are the two objects that fit its pools. It signs for everybody who reaches it:
+never a production CA.
+
+{EXIT_CODES}"))]
+    Emulator(EmulatorArgs),
+    /// Say everything that is wrong with configuration files
+    #[command(after_help = format!("\
+Example:
+  certagent validate /etc/certagent --output json
+
+{EXIT_CODES}"))]
+    Validate(ValidateArgs),
+    /// Say whether a credential directory is healthy, and if not, why and what to do
+    #[command(after_help = format!("\
+Example:
+  certagent inspect /run/workload-certificates
+
+It also reads directories that certagent did not write. It never prints a key.
+
+{EXIT_CODES}"))]
+    Inspect(InspectArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = format!("\
+Example:
+  certagent completions bash > ~/.local/share/bash-completion/completions/certagent
+
+{EXIT_CODES}"))]
+    Completions(CompletionsArgs),
+}
+
+/// `certagent quickstart`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct QuickstartArgs {
+    /// Where everything is kept; made if it does not exist
+    #[arg(long, default_value = "./certagent-quickstart", value_parser = value::path)]
+    pub(crate) dir: PathBuf,
+    /// Write this kind of key into the configuration [default: ecdsa-p256]
+    #[arg(long, value_name = "ALGORITHM", value_parser = value::key_algorithm())]
+    pub(crate) key_algorithm: Option<KeyAlgorithm>,
+    /// Write this validity into the configuration [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = value::validity)]
+    pub(crate) validity: Option<Duration>,
+    /// Write this share of the validity, at whose rest renewal begins, into the configuration
+    /// [default: 50]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) rotation_window: Option<u8>,
+    /// End after this time
+    #[arg(long = "for", value_name = "DURATION", value_parser = value::duration)]
+    pub(crate) run_for: Option<Duration>,
+    /// Serve /healthz, /readyz and /metrics here
+    #[arg(long, value_name = "ADDR:PORT", env = "CERTAGENT_ADMIN")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// Accept validities and windows that are too short for anything but tests
+    #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]
+    pub(crate) lift_minimums: bool,
+}
+
+/// `certagent run`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Files or directories (*.yaml, *.yml, *.json) with the configuration
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH", env = "CERTAGENT_CONFIG")]
+    #[arg(value_parser = value::path)]
+    pub(crate) config: Vec<PathBuf>,
+    /// The trust domain of all workloads, whatever the objects say
+    #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
+    #[arg(value_parser = value::trust_domain)]
+    pub(crate) trust_domain: Option<TrustDomain>,
+    /// Provide every workload once, then exit
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Where CA Service is
+    #[arg(long, value_name = "URL", env = "CERTAGENT_CA_ENDPOINT")]
+    #[arg(default_value = "https://privateca.googleapis.com")]
+    pub(crate) ca_endpoint: String,
+    /// Where records and pending requests are kept, out of the workloads' sight
+    /// [default: `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/certagent`]
+    #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Accept that keys are written to a disk: in the state directory, and in --volume
+    #[arg(long, env = "CERTAGENT_ALLOW_DISK")]
+    pub(crate) allow_disk: bool,
+    /// Serve /healthz, /readyz and /metrics here
+    #[arg(long, value_name = "ADDR:PORT", env = "CERTAGENT_ADMIN")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// Accept validities and windows that are too short for anything but tests
+    #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]
+    pub(crate) lift_minimums: bool,
+    /// The one workload, if it is not a document.
+    #[command(flatten)]
+    pub(crate) workload: WorkloadArgs,
+}
+
+/// Exactly one workload by flags.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "One workload by flags, instead of documents of kind Workload")]
+pub(crate) struct WorkloadArgs {
+    /// The directory for its credential
+    #[arg(long, value_name = "DIR", env = "CERTAGENT_VOLUME")]
+    #[arg(requires_all = ["namespace", "service_account"])]
+    pub(crate) volume: Option<String>,
+    /// Its namespace
+    #[arg(long, value_name = "NAME", env = "CERTAGENT_NAMESPACE", requires = "volume")]
+    pub(crate) namespace: Option<String>,
+    /// Its service account
+    #[arg(long, value_name = "NAME", env = "CERTAGENT_SERVICE_ACCOUNT", requires = "volume")]
+    pub(crate) service_account: Option<String>,
+}
+
+impl RunArgs {
+    /// What the objects are read with.
+    pub(crate) fn settings(&self) -> Settings {
+        let WorkloadArgs { volume, namespace, service_account } = &self.workload;
+        let workload = volume.as_ref().map(|volume| WorkloadSpec {
+            trust_domain: None,
+            namespace: namespace.clone(),
+            service_account: service_account.clone(),
+            volume: Some(WorkloadVolumeSpec {
+                path: Some(volume.clone()),
+                allow_disk: Some(self.allow_disk),
+                ..WorkloadVolumeSpec::default()
+            }),
+        });
+        Settings {
+            lift_minimums: self.lift_minimums,
+            trust_domain: self.trust_domain.clone(),
+            workload,
+        }
+    }
+}
+
+/// `certagent wait`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// The credential directory
+    #[arg(value_parser = value::path)]
+    pub(crate) dir: PathBuf,
+    /// Give up after this time
+    #[arg(long, value_name = "DURATION", default_value = "60s", env = "CERTAGENT_WAIT_TIMEOUT")]
+    #[arg(value_parser = value::duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// `certagent emulator`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EmulatorArgs {
+    /// The loopback address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", env = "CERTAGENT_EMULATOR_LISTEN")]
+    pub(crate) listen: SocketAddr,
+    /// Keep CAs and certificates here over restarts [default: in memory]
+    #[arg(long, value_name = "DIR", env = "CERTAGENT_EMULATOR_STATE", value_parser = value::path)]
+    pub(crate) state: Option<PathBuf>,
+    /// The kind of key of both CAs, if they are made now
+    #[arg(long, value_name = "ALGORITHM", default_value = "ecdsa-p256")]
+    #[arg(value_parser = value::key_algorithm())]
+    pub(crate) ca_key_algorithm: KeyAlgorithm,
+    /// The project in the pools' names
+    #[arg(long, default_value = "demo-project")]
+    pub(crate) project: String,
+    /// The location in the pools' names
+    #[arg(long, default_value = "us-central1")]
+    pub(crate) location: String,
+}
+
+/// `certagent validate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// Files or directories (*.yaml, *.yml, *.json)
+    #[arg(required = true, value_name = "PATH", value_parser = value::path)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// The trust domain of all workloads, as `run` would be told
+    #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
+    #[arg(value_parser = value::trust_domain)]
+    pub(crate) trust_domain: Option<TrustDomain>,
+    /// Accept validities and windows that are too short for anything but tests
+    #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]
+    pub(crate) lift_minimums: bool,
+}
+
+/// `certagent inspect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The credential directory
+    #[arg(value_parser = value::path)]
+    pub(crate) dir: PathBuf,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// Where the agent keeps its records, to say more about renewals
+    #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// The form of a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object with a `schemaVersion`.
+    Json,
+}
+
+/// `certagent completions`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// The shells that completions are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// GNU bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
+}

@@ -1,0 +1,76 @@
+//! Values on the command line.
+use std::{path::PathBuf, time::Duration};
+
+use certagent_core::algorithm::KeyAlgorithm;
+use certagent_svid::TrustDomain;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// A text that is not a value of its flag.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ValueError {
+    /// Not a span of time.
+    #[error("{reason}; write a number with a unit, such as 60s, 5m or 24h")]
+    Duration {
+        /// What the parser said.
+        reason: String,
+    },
+    /// Not whole seconds where whole seconds are needed.
+    #[error("a validity is whole seconds, such as 60s or 24h")]
+    Fraction,
+    /// Not a trust domain.
+    #[error("{reason}; write a name such as example.org, without spiffe://")]
+    TrustDomain {
+        /// What the parser said.
+        reason: String,
+    },
+    /// Not a log filter.
+    #[error("{reason}; write error, warn, info, debug or trace, or a filter such as info,certagent=debug")]
+    LogFilter {
+        /// What the parser said.
+        reason: String,
+    },
+    /// An empty path.
+    #[error("an empty path; name a file or directory")]
+    EmptyPath,
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
+    humantime::parse_duration(text)
+        .map_err(|reason| ValueError::Duration { reason: reason.to_string() })
+}
+
+pub(super) fn validity(text: &str) -> Result<Duration, ValueError> {
+    duration(text).and_then(|validity| match validity.subsec_nanos() {
+        0 => Ok(validity),
+        _ => Err(ValueError::Fraction),
+    })
+}
+
+pub(super) fn trust_domain(text: &str) -> Result<TrustDomain, ValueError> {
+    let domain = TrustDomain::new(text)
+        .map_err(|reason| ValueError::TrustDomain { reason: reason.to_string() })?;
+    // A whole SPIFFE ID would be read, too, and cut down to its trust domain.
+    if domain.as_str() == text {
+        Ok(domain)
+    } else {
+        Err(ValueError::TrustDomain { reason: "more than a trust domain".to_owned() })
+    }
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
+    tracing_subscriber::EnvFilter::builder()
+        .parse(text)
+        .map(|_| text.to_owned())
+        .map_err(|reason| ValueError::LogFilter { reason: reason.to_string() })
+}
+
+/// An empty path would mean the working directory by accident: `--config "$UNSET"`.
+pub(super) fn path(text: &str) -> Result<PathBuf, ValueError> {
+    if text.is_empty() { Err(ValueError::EmptyPath) } else { Ok(PathBuf::from(text)) }
+}
+
+/// With the possible values, clap lists them in the help and names the nearest.
+pub(super) fn key_algorithm() -> impl TypedValueParser<Value = KeyAlgorithm> {
+    PossibleValuesParser::new(KeyAlgorithm::ALL.map(KeyAlgorithm::as_str))
+        .try_map(|text| text.parse::<KeyAlgorithm>())
+}

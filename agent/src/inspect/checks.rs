@@ -1,0 +1,289 @@
+//! The checks, run in order of dependence, and the evidence that they leave behind.
+use std::{collections::BTreeMap, path::Path};
+
+use certagent_credentials::{FileProblem, Files, Layout, ReadError};
+use certagent_svid::{CertificateError, ChainError, layout};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+use super::{
+    RenewalHint, credential,
+    report::{Check, CheckId, Evidence, Finding, Generation, Skip},
+    surroundings::{Filesystem, Surroundings},
+    text::{clean, span},
+    trust,
+};
+
+/// A link of a write that was never finished is worth a word when it is this old, in seconds:
+/// younger ones belong to a write that goes on.
+const LEFTOVER_SECONDS: i64 = 60;
+
+/// The files of one moment, borrowed.
+pub(super) struct Contents<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) files: BTreeMap<&'static str, Result<&'a [u8], &'a FileProblem>>,
+}
+
+impl<'a> Contents<'a> {
+    pub(super) fn of(files: &'a Files) -> Self {
+        let contents = layout::FILES
+            .into_iter()
+            .map(|name| (name, files.get(name)));
+        Self {
+            layout: files.layout(),
+            files: contents.collect(),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<&'a [u8], &'a FileProblem> {
+        self.files
+            .get(name)
+            .copied()
+            .unwrap_or(Err(&FileProblem::Missing))
+    }
+}
+
+/// Runs every check. Those that could not run are in the list too, skipped, with the reason.
+pub(super) fn run(
+    dir: &Path,
+    contents: Result<Contents<'_>, &ReadError>,
+    surroundings: &Surroundings,
+    now: Timestamp,
+    renewal: Option<&RenewalHint>,
+) -> (Vec<Check>, Evidence) {
+    let mut inspection = Inspection {
+        now,
+        renewal,
+        found: BTreeMap::new(),
+        evidence: Evidence::default(),
+    };
+    match contents {
+        Ok(contents) => inspection.files(dir, &contents, surroundings),
+        Err(error) => inspection.unreadable(error),
+    }
+    inspection.finish()
+}
+
+/// An inspection under way.
+pub(super) struct Inspection<'a> {
+    pub(super) now: Timestamp,
+    pub(super) renewal: Option<&'a RenewalHint>,
+    pub(super) evidence: Evidence,
+    found: BTreeMap<CheckId, Finding>,
+}
+
+impl Inspection<'_> {
+    fn files(&mut self, dir: &Path, contents: &Contents<'_>, surroundings: &Surroundings) {
+        self.passed(CheckId::Directory, "the directory can be read");
+        self.generation(contents.layout);
+        self.links(dir, contents.layout, surroundings);
+        let chain = credential::chain(self, contents);
+        let key = credential::key(self, contents);
+        let trust_domain = chain
+            .as_ref()
+            .and_then(|chain| credential::leaf(self, chain));
+        if let (Some(chain), Some(key)) = (&chain, &key) {
+            credential::pair(self, chain, key);
+        }
+        let valid = chain
+            .as_ref()
+            .is_some_and(|chain| credential::validity(self, chain));
+        let bundles = trust::bundle_map(self, contents);
+        let roots = trust::roots(self, contents, bundles.as_ref(), trust_domain.as_ref());
+        if let Some(roots) = &roots {
+            trust::roots_validity(self, roots);
+        }
+        if let Some(trust_domain) = &trust_domain {
+            if let (Some(chain), Some(roots), true) = (&chain, &roots, valid) {
+                trust::path(self, chain, trust_domain, roots);
+            }
+            if let Some(bundles) = &bundles {
+                trust::own_domain(self, bundles, trust_domain, roots.as_deref());
+            }
+        }
+        if let Some(chain) = &chain {
+            credential::renewal(self, chain);
+        }
+        credential::bundle(self, contents, chain.as_ref(), key.as_ref());
+        self.key_mode(surroundings);
+        self.key_storage(surroundings);
+        self.leftovers(surroundings);
+    }
+
+    fn unreadable(&mut self, error: &ReadError) {
+        let message = clean(&error.to_string());
+        match error {
+            ReadError::NoDirectory { .. } | ReadError::NotADirectory { .. } => {
+                self.record(CheckId::Directory, Finding::Failed(message));
+            }
+            ReadError::Dangling { .. } => {
+                self.passed(CheckId::Directory, "the directory can be read");
+                self.record(CheckId::Generation, Finding::Failed(message));
+            }
+            ReadError::Unstable { .. } => {
+                self.passed(CheckId::Directory, "the directory can be read");
+                self.record(CheckId::Generation, Finding::Skipped(Skip::Unable, message));
+            }
+            _ => self.record(CheckId::Directory, Finding::Skipped(Skip::Unable, message)),
+        }
+    }
+
+    fn generation(&mut self, layout: &Layout) {
+        let Layout::Swapped { generation } = layout else {
+            let why = "there is no ..data: the files are replaced one by one, or with the \
+                       directory";
+            self.record(
+                CheckId::Generation,
+                Finding::Skipped(Skip::Minor, why.to_owned()),
+            );
+            return;
+        };
+        let age = written_at(generation).map(|then| self.now.duration_since(then).as_secs());
+        let name = clean(generation);
+        self.passed(
+            CheckId::Generation,
+            &format!("every file was read from {name}"),
+        );
+        self.evidence.generation = Some(Generation {
+            name,
+            age_seconds: age,
+        });
+    }
+
+    fn links(&mut self, dir: &Path, layout: &Layout, surroundings: &Surroundings) {
+        let finding = match (layout, surroundings.astray.first()) {
+            (Layout::Plain, _) => {
+                Finding::Skipped(Skip::Minor, "there is no ..data to lead to".to_owned())
+            }
+            (Layout::Swapped { .. }, None) => {
+                Finding::Passed("every name leads to ..data".to_owned())
+            }
+            (Layout::Swapped { .. }, Some(name)) => Finding::Failed(clean(&format!(
+                "{} is not a link to ..data/{name}, so programs read another file than the \
+                 current one, or none",
+                dir.join(name).display()
+            ))),
+        };
+        self.record(CheckId::Links, finding);
+    }
+
+    fn key_mode(&mut self, surroundings: &Surroundings) {
+        let Some(modes) = &surroundings.key_modes else {
+            return;
+        };
+        let finding = match modes.world_readable.first() {
+            Some(_) if surroundings.is_volume_mount() => Finding::Passed(
+                "everybody can read the key, within a volume of its own in memory".to_owned(),
+            ),
+            Some((name, mode)) => Finding::Warned(format!(
+                "{name} has mode {mode:04o}: every user of this machine can read the key"
+            )),
+            None => Finding::Passed("not everybody can read the key".to_owned()),
+        };
+        self.record(CheckId::KeyMode, finding);
+    }
+
+    fn key_storage(&mut self, surroundings: &Surroundings) {
+        if surroundings.key_modes.is_none() {
+            return;
+        }
+        let allowed = self.renewal.is_some();
+        let finding = match surroundings.filesystem {
+            Filesystem::Memory => Finding::Passed("the key is in memory only".to_owned()),
+            Filesystem::Disk if allowed => {
+                Finding::Passed("the key is on a disk, which allowDisk permits".to_owned())
+            }
+            Filesystem::Disk => Finding::Warned(
+                "the key is on a disk (neither tmpfs nor ramfs): it may outlive its deletion"
+                    .to_owned(),
+            ),
+            Filesystem::Unknown => Finding::Skipped(
+                Skip::Minor,
+                "the system does not tell what kind of file system this is".to_owned(),
+            ),
+        };
+        self.record(CheckId::KeyStorage, finding);
+    }
+
+    fn leftovers(&mut self, surroundings: &Surroundings) {
+        let old = surroundings
+            .data_tmp_since
+            .map(|since| self.now.duration_since(since))
+            .filter(|age| age.as_secs() >= LEFTOVER_SECONDS);
+        let finding = match old {
+            Some(age) => Finding::Warned(format!(
+                "..data_tmp is there, {} old: a write was interrupted before its swap",
+                span(age)
+            )),
+            None => Finding::Passed("no write was left half done".to_owned()),
+        };
+        self.record(CheckId::Leftovers, finding);
+    }
+
+    pub(super) fn record(&mut self, id: CheckId, finding: Finding) {
+        self.found.insert(id, finding);
+    }
+
+    pub(super) fn passed(&mut self, id: CheckId, detail: &str) {
+        self.record(id, Finding::Passed(clean(detail)));
+    }
+
+    pub(super) fn failed(&mut self, id: CheckId, detail: &str) {
+        self.record(id, Finding::Failed(clean(detail)));
+    }
+
+    pub(super) fn warned(&mut self, id: CheckId, detail: &str) {
+        self.record(id, Finding::Warned(clean(detail)));
+    }
+
+    fn finish(mut self) -> (Vec<Check>, Evidence) {
+        let mut checks: Vec<Check> = Vec::new();
+        for id in CheckId::ALL {
+            let finding = self.found.remove(&id).unwrap_or_else(|| {
+                let first = checks
+                    .iter()
+                    .find(|check| id.needs().contains(&check.id) && check.finding.blocks());
+                let first = first.map_or("another check", |check| check.id.as_str());
+                Finding::Skipped(Skip::Depends, format!("waits for {first}"))
+            });
+            checks.push(Check { id, finding });
+        }
+        (checks, self.evidence)
+    }
+}
+
+/// What to say of a file that has no content.
+pub(super) fn no_content(name: &str, problem: &FileProblem) -> Finding {
+    let message = clean(&format!("{name}: {problem}"));
+    match problem {
+        FileProblem::Denied | FileProblem::Io(_) => Finding::Skipped(Skip::Unable, message),
+        _ => Finding::Failed(message),
+    }
+}
+
+/// What is wrong with a list of certificates. The PEM reader's own words are left out: they may
+/// quote the file, and whoever mixed up two files would see the key.
+pub(super) fn certificate_problem(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Pem { .. } => "the PEM text is broken".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// As [`certificate_problem`], for a chain.
+pub(super) fn chain_problem(error: &ChainError) -> String {
+    match error {
+        ChainError::Certificate(error) => certificate_problem(error),
+        error => error.to_string(),
+    }
+}
+
+/// The moment in a generation's name.
+fn written_at(generation: &str) -> Option<Timestamp> {
+    if !layout::is_generation(generation) {
+        return None;
+    }
+    // The digits behind the dot are nanoseconds, or a random number where kubelet wrote it.
+    let (stamp, _) = generation.strip_prefix("..")?.split_once('.')?;
+    let civil = DateTime::strptime("%Y_%m_%d_%H_%M_%S", stamp).ok()?;
+    TimeZone::UTC.to_timestamp(civil).ok()
+}

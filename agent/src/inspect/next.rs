@@ -1,0 +1,159 @@
+//! What to do next: lines to paste into a shell, the most useful first.
+use std::path::Path;
+
+use certagent_svid::layout;
+
+use super::{
+    report::{Check, CheckId, Evidence, Finding, NextStep, Skip},
+    text::shell_word,
+};
+
+/// The next steps for a cause.
+pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextStep> {
+    let directory = shell_word(&dir.to_string_lossy());
+    if matches!(cause.finding, Finding::Skipped(Skip::Unable, _)) {
+        return unseen(&directory, cause.id);
+    }
+    let file = |name: &str| shell_word(&dir.join(name).to_string_lossy());
+    let certificates = file(layout::CERTIFICATES);
+    let ca_certificates = file(layout::CA_CERTIFICATES);
+    let agent = step(
+        "is the agent running? its log says why it did not write",
+        AGENT,
+    );
+    let list = step("what is there?", &format!("ls -la {directory}"));
+    let chain = step("what is in the chain?", &listed(&certificates));
+    let roots = step("which roots are there?", &listed(&ca_certificates));
+    match cause.id {
+        CheckId::Directory => vec![
+            step("what is there?", &format!("ls -ld {directory}")),
+            step(
+                "is a volume mounted there?",
+                &format!("findmnt --target {directory}"),
+            ),
+            agent,
+        ],
+        CheckId::Certificates | CheckId::PrivateKey
+            if matches!(cause.finding, Finding::Failed(_)) =>
+        {
+            vec![list, agent]
+        }
+        CheckId::Generation | CheckId::Links | CheckId::CredentialBundle | CheckId::Leftovers => {
+            vec![list, agent]
+        }
+        CheckId::Certificates | CheckId::ChainOrder => vec![chain, agent],
+        CheckId::Svid => vec![step(
+            "what does the certificate say? the issuing pool's policy may have changed it",
+            &format!("openssl x509 -in {certificates} -noout -text"),
+        )],
+        CheckId::PrivateKey => vec![step(
+            "whatever writes this file should write PKCS#8; this shows how, on standard output",
+            &format!(
+                "openssl pkcs8 -topk8 -nocrypt -in {} | head -n 1",
+                file(layout::PRIVATE_KEY)
+            ),
+        )],
+        CheckId::KeyMatch => vec![
+            step(
+                "the public key of the certificate",
+                &format!("openssl x509 -in {certificates} -noout -pubkey | openssl sha256"),
+            ),
+            step(
+                "the public key of the private key",
+                &format!(
+                    "openssl pkey -in {} -pubout | openssl sha256",
+                    file(layout::PRIVATE_KEY)
+                ),
+            ),
+            step(
+                "again: a directory without ..data is torn for a moment at each renewal",
+                &format!("certagent inspect {directory}"),
+            ),
+        ],
+        CheckId::Validity => vec![agent, step("is this machine's clock right?", "date -u")],
+        CheckId::Roots | CheckId::RootsValidity => vec![
+            roots,
+            step("which roots does the configuration name?", VALIDATE),
+        ],
+        CheckId::ChainVerifies => vec![
+            chain,
+            roots,
+            step(
+                "does the TrustConfig name the issuing pool's root?",
+                VALIDATE,
+            ),
+        ],
+        CheckId::TrustBundles => vec![
+            step(
+                "which trust domains does it have?",
+                &format!(
+                    "jq '.trust_domains | map_values(.keys | length)' {}",
+                    file(layout::TRUST_BUNDLES)
+                ),
+            ),
+            agent,
+        ],
+        CheckId::KeyMode => vec![step(
+            "set keyMode in the Workload (0640 by default); until the next renewal",
+            // The sentence begins with the file's name.
+            &format!(
+                "chmod o-r {}",
+                file(cause.finding.detail().split(' ').next().unwrap_or("*"))
+            ),
+        )],
+        CheckId::KeyStorage => vec![step(
+            "which file system is it? put the volume on a tmpfs, or set allowDisk",
+            &format!("findmnt --target {directory}"),
+        )],
+    }
+    .into_iter()
+    .chain(events(cause.id, evidence))
+    .collect()
+}
+
+/// The agent as a service or as a bare process.
+const AGENT: &str = "systemctl status certagent || pgrep -a certagent";
+
+const VALIDATE: &str = "certagent validate PATH_OF_THE_CONFIGURATION";
+
+fn listed(file: &str) -> String {
+    format!("openssl crl2pkcs7 -nocrl -certfile {file} | openssl pkcs7 -print_certs -noout")
+}
+
+fn unseen(directory: &str, id: CheckId) -> Vec<NextStep> {
+    if id == CheckId::Generation {
+        return vec![step(
+            "again: the files changed while they were read",
+            &format!("certagent inspect {directory}"),
+        )];
+    }
+    vec![
+        step(
+            "again, as a user who may read the key",
+            &format!("sudo certagent inspect {directory}"),
+        ),
+        step("who may?", &format!("ls -la {directory}/")),
+    ]
+}
+
+/// In a cluster the pod's events tell why nothing was issued.
+fn events(id: CheckId, evidence: &Evidence) -> Option<NextStep> {
+    let identity = evidence
+        .identity
+        .as_deref()
+        .filter(|_| id == CheckId::Validity)?;
+    let mut parts = identity.split('/').skip_while(|part| *part != "ns").skip(1);
+    let namespace = parts.next().filter(|name| !name.is_empty())?;
+    let command = format!("kubectl --namespace {} get events", shell_word(namespace));
+    Some(step(
+        "in a cluster: what do the pods' events say?",
+        &command,
+    ))
+}
+
+fn step(why: &str, command: &str) -> NextStep {
+    NextStep {
+        why: why.to_owned(),
+        command: command.to_owned(),
+    }
+}

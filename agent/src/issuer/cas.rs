@@ -1,0 +1,271 @@
+//! Certificates from CA Service.
+use std::{sync::Arc, time::Duration};
+
+use certagent_core::{
+    algorithm::KeyAlgorithm,
+    issued::RawChain,
+    outcome::Class,
+    plan::IssuePlan,
+    pool::CaPoolName,
+    request::{PreparedRequest, RequestForm},
+    trust,
+};
+use certagent_svid::{Certificate, TrustBundle};
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::{
+    IssueError, Issuer, NotAnchored, Preflight,
+    facts::{Facts, FactsCache},
+};
+use crate::{
+    cas::{
+        CallError, CasClient,
+        wire::{AllowedKeyType, IssuancePolicy, Tier},
+    },
+    clock::SharedClock,
+    trust::Trust,
+};
+
+/// An [`Issuer`] that asks the pools of CA Service itself.
+pub struct CasIssuer {
+    client: CasClient,
+    facts: FactsCache,
+    trust: watch::Receiver<Arc<Trust>>,
+}
+
+impl CasIssuer {
+    /// An issuer over `client`. `trust` serves messages only: it knows the names of the anchors.
+    pub fn new(client: CasClient, clock: SharedClock, trust: watch::Receiver<Arc<Trust>>) -> Self {
+        Self {
+            facts: FactsCache::new(client.clone(), clock),
+            client,
+            trust,
+        }
+    }
+
+    async fn look(
+        &self,
+        plan: &IssuePlan,
+        pool: &CaPoolName,
+        bundle: &TrustBundle,
+    ) -> Result<Preflight, IssueError> {
+        let facts = self.facts.of(pool).await?;
+        let ca_until = match &facts.chains {
+            Some(chains) => {
+                self.check_anchored(pool, chains, bundle)?;
+                trust::latest_end(chains)
+            }
+            None => None,
+        };
+        let form = match &facts.pool {
+            Some(known) => check_policy(plan, pool, &known.issuance_policy)?,
+            None => RequestForm::Config,
+        };
+        Ok(Preflight { form, ca_until })
+    }
+
+    fn check_anchored(
+        &self,
+        pool: &CaPoolName,
+        chains: &[Vec<Certificate>],
+        bundle: &TrustBundle,
+    ) -> Result<(), IssueError> {
+        if chains.is_empty() {
+            return Err(IssueError::NoAuthority { pool: pool.clone() });
+        }
+        if trust::is_anchored(chains, bundle) {
+            return Ok(());
+        }
+        let trust_domain = bundle.trust_domain().clone();
+        let roots = TrustBundle::new(trust_domain.clone(), trust::roots(chains).cloned());
+        Err(IssueError::NotAnchored(Box::new(NotAnchored {
+            issuing: pool.clone(),
+            roots: roots.describe(),
+            anchors: self.trust.borrow().describe_anchors(&trust_domain),
+            trust_domain,
+        })))
+    }
+
+    async fn attempt(&self, request: &PreparedRequest) -> Result<RawChain, IssueError> {
+        let no_certificate = || IssueError::NoCertificate {
+            pool: request.pool.clone(),
+        };
+        match self.client.create(request, None).await {
+            Ok(raw) if has_certificate(&raw) => Ok(raw),
+            Ok(_) => Ok(self.adopt(request).await?.ok().ok_or_else(no_certificate)?),
+            Err(error) if error.class == Class::Exists => {
+                self.adopt(request)
+                    .await?
+                    .map_err(|lookup| IssueError::Lost {
+                        pool: request.pool.clone(),
+                        certificate_id: request.certificate_id.clone(),
+                        lookup: lookup.map(Box::new),
+                    })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Fetches the certificate that the ids of `request` name. That it is for our key is checked
+    /// where every chain is.
+    ///
+    /// The outer error says that asking again may help, the inner one that it cannot.
+    async fn adopt(
+        &self,
+        request: &PreparedRequest,
+    ) -> Result<Result<RawChain, Option<CallError>>, IssueError> {
+        if self
+            .facts
+            .peek(&request.pool)
+            .is_some_and(|facts| keeps_nothing(&facts))
+        {
+            return Ok(Err(None));
+        }
+        match self
+            .client
+            .get(&request.pool, &request.certificate_id, None)
+            .await
+        {
+            Ok(raw) if has_certificate(&raw) => Ok(Ok(raw)),
+            Ok(_) => Ok(Err(None)),
+            Err(error)
+                if matches!(
+                    error.class,
+                    Class::Busy | Class::Unknown | Class::Unreachable
+                ) =>
+            {
+                // Something was sold: whatever the lookup's own class, that stays open.
+                let (pool, lookup) = (request.pool.clone(), Box::new(error));
+                Err(IssueError::NotFetched { pool, lookup })
+            }
+            Err(error) => Ok(Err(Some(error))),
+        }
+    }
+}
+
+impl Issuer for CasIssuer {
+    fn preflight<'a>(
+        &'a self,
+        plan: &'a IssuePlan,
+        pool: &'a CaPoolName,
+        bundle: &'a TrustBundle,
+    ) -> BoxFuture<'a, Result<Preflight, IssueError>> {
+        Box::pin(self.look(plan, pool, bundle))
+    }
+
+    fn issue<'a>(
+        &'a self,
+        request: &'a PreparedRequest,
+    ) -> BoxFuture<'a, Result<RawChain, IssueError>> {
+        Box::pin(self.attempt(request))
+    }
+}
+
+/// Whether the pool would take what the plan asks for, and in which form.
+fn check_policy(
+    plan: &IssuePlan,
+    pool: &CaPoolName,
+    policy: &IssuancePolicy,
+) -> Result<RequestForm, IssueError> {
+    let (pool, validity) = (pool.clone(), plan.validity);
+    if !signs(policy, plan.algorithm) {
+        let (algorithm, allowed) = (plan.algorithm, describe_keys(&policy.allowed_key_types));
+        return Err(IssueError::KeyTypeForbidden {
+            pool,
+            algorithm,
+            allowed,
+        });
+    }
+    if let Some(maximum) = policy
+        .maximum_lifetime
+        .filter(|maximum| validity > *maximum)
+    {
+        return Err(IssueError::LifetimeOverMaximum {
+            pool,
+            maximum,
+            validity,
+        });
+    }
+    if let Some(backdate) = policy.backdate_duration.filter(|by| eats_up(*by, validity)) {
+        return Err(IssueError::Backdates {
+            pool,
+            backdate,
+            validity,
+        });
+    }
+    match policy.allowed_issuance_modes {
+        None => Ok(RequestForm::Config),
+        Some(modes) if modes.allow_config_based_issuance => Ok(RequestForm::Config),
+        Some(modes) if modes.allow_csr_based_issuance => Ok(RequestForm::PemCsr),
+        Some(_) => Err(IssueError::NoIssuanceMode { pool }),
+    }
+}
+
+/// More than 90% of the validity lies in the past from the beginning.
+fn eats_up(backdate: Duration, validity: Duration) -> bool {
+    backdate.as_nanos() * 10 > validity.as_nanos() * 9
+}
+
+fn signs(policy: &IssuancePolicy, algorithm: KeyAlgorithm) -> bool {
+    let allowed = &policy.allowed_key_types;
+    allowed.is_empty() || allowed.iter().any(|one| allows(one, algorithm))
+}
+
+fn allows(allowed: &AllowedKeyType, algorithm: KeyAlgorithm) -> bool {
+    let curve = match algorithm {
+        KeyAlgorithm::EcdsaP256 => "ECDSA_P256",
+        KeyAlgorithm::EcdsaP384 => "ECDSA_P384",
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+            let bits = algorithm.rsa_modulus_bits().map_or(0, i64::from);
+            let fits = |least: i64, most: i64| bits >= least && (most == 0 || bits <= most);
+            let rsa = allowed.rsa.as_ref();
+            return rsa.is_some_and(|rsa| fits(rsa.min_modulus_size, rsa.max_modulus_size));
+        }
+    };
+    allowed.elliptic_curve.as_ref().is_some_and(|one| {
+        // A name that says nothing allows every curve.
+        let known = one
+            .signature_algorithm
+            .as_deref()
+            .filter(|name| is_curve(name));
+        known.is_none_or(|name| name == curve)
+    })
+}
+
+fn is_curve(name: &str) -> bool {
+    matches!(name, "ECDSA_P256" | "ECDSA_P384" | "EDDSA_25519")
+}
+
+fn describe_keys(allowed: &[AllowedKeyType]) -> String {
+    let describe = |one: &AllowedKeyType| match (&one.rsa, &one.elliptic_curve) {
+        (Some(rsa), _) => match (rsa.min_modulus_size, rsa.max_modulus_size) {
+            (0, 0) => "RSA".to_owned(),
+            (least, 0) => format!("RSA from {least} bits"),
+            (0, most) => format!("RSA up to {most} bits"),
+            (least, most) => format!("RSA of {least} to {most} bits"),
+        },
+        (None, Some(curve)) => match curve.signature_algorithm.as_deref() {
+            Some(name) if is_curve(name) => name.to_owned(),
+            _ => "any elliptic curve".to_owned(),
+        },
+        (None, None) => "a kind that is not known here".to_owned(),
+    };
+    allowed.iter().map(describe).collect::<Vec<_>>().join(", ")
+}
+
+fn keeps_nothing(facts: &Facts) -> bool {
+    facts
+        .pool
+        .as_ref()
+        .is_some_and(|pool| pool.tier == Tier::Devops)
+}
+
+fn has_certificate(raw: &RawChain) -> bool {
+    !raw.certificate.trim().is_empty()
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "emulator", feature = "testing"))]
+#[path = "cas_tests.rs"]
+mod tests;

@@ -1,0 +1,204 @@
+//! Who issues: the trait, and what every issuer can answer.
+use std::{fmt, time::Duration};
+
+use certagent_core::{
+    algorithm::KeyAlgorithm,
+    issued::RawChain,
+    outcome::Class,
+    plan::IssuePlan,
+    pool::CaPoolName,
+    request::{PreparedRequest, RequestForm},
+};
+use certagent_svid::{TrustBundle, TrustDomain};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use crate::cas::CallError;
+
+pub mod cas;
+mod facts;
+
+pub use cas::CasIssuer;
+
+/// Gets certificates from somewhere.
+pub trait Issuer: Send + Sync + 'static {
+    /// Everything that can be known before a key exists: is the pool there, does it lead to the
+    /// bundle, does it take what the plan asks for, and in which form.
+    fn preflight<'a>(
+        &'a self,
+        plan: &'a IssuePlan,
+        pool: &'a CaPoolName,
+        bundle: &'a TrustBundle,
+    ) -> BoxFuture<'a, Result<Preflight, IssueError>>;
+
+    /// One attempt with exactly these bytes and ids, and the adoption of our own certificate if
+    /// an earlier attempt was carried out.
+    fn issue<'a>(
+        &'a self,
+        request: &'a PreparedRequest,
+    ) -> BoxFuture<'a, Result<RawChain, IssueError>>;
+}
+
+/// What is known before a key is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preflight {
+    /// The form of request that the pool takes.
+    pub form: RequestForm,
+    /// The latest end that a certificate of this pool could have, because its CA ends then; none
+    /// if the CAs could not be looked at.
+    pub ca_until: Option<Timestamp>,
+}
+
+/// Why there is no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// A call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The pool's CAs lead to no root of the bundle.
+    #[error(transparent)]
+    NotAnchored(Box<NotAnchored>),
+    /// The pool has no CA at all.
+    #[error("the CA pool {pool} has no CA; create one in it and enable it")]
+    NoAuthority {
+        /// The pool.
+        pool: CaPoolName,
+    },
+    /// The pool moves the start of its certificates so far into the past that little remains.
+    #[error(
+        "the CA pool {pool} backdates its certificates by {backdate:?}, more than 90% of the {validity:?} that validityDurationSeconds asks for; ask for a longer validity, or lower the pool's backdateDuration"
+    )]
+    Backdates {
+        /// The pool.
+        pool: CaPoolName,
+        /// How far back.
+        backdate: Duration,
+        /// The lifetime asked for.
+        validity: Duration,
+    },
+    /// The pool signs no keys of this kind.
+    #[error(
+        "the CA pool {pool} signs no {algorithm} keys, only {allowed}; change keyAlgorithm, or the pool's allowedKeyTypes"
+    )]
+    KeyTypeForbidden {
+        /// The pool.
+        pool: CaPoolName,
+        /// The kind asked for.
+        algorithm: KeyAlgorithm,
+        /// The kinds that it signs, for people.
+        allowed: String,
+    },
+    /// The pool refuses so long a lifetime.
+    #[error(
+        "the CA pool {pool} issues for at most {maximum:?}, and validityDurationSeconds asks for {validity:?}; lower it, or raise the pool's maximumLifetime"
+    )]
+    LifetimeOverMaximum {
+        /// The pool.
+        pool: CaPoolName,
+        /// The pool's limit.
+        maximum: Duration,
+        /// The lifetime asked for.
+        validity: Duration,
+    },
+    /// The pool takes neither form of request.
+    #[error(
+        "the CA pool {pool} allows neither config-based nor CSR-based issuance; allow config-based issuance in its allowedIssuanceModes"
+    )]
+    NoIssuanceMode {
+        /// The pool.
+        pool: CaPoolName,
+    },
+    /// An attempt was carried out, and its certificate cannot be fetched at the moment.
+    #[error("the CA pool {pool} issued a certificate that could not be fetched yet: {lookup}")]
+    NotFetched {
+        /// The pool.
+        pool: CaPoolName,
+        /// Why not.
+        lookup: Box<CallError>,
+    },
+    /// An earlier attempt was carried out, and its certificate cannot be had any more.
+    #[error("the CA pool {pool} issued the certificate {certificate_id} to an earlier attempt and cannot hand it out again ({}); it is given up, the next attempt uses a new key", lost(lookup.as_deref()))]
+    Lost {
+        /// The pool.
+        pool: CaPoolName,
+        /// The id of the lost certificate.
+        certificate_id: String,
+        /// Why it could not be looked up; none if the pool keeps no certificates.
+        lookup: Option<Box<CallError>>,
+    },
+    /// The service said yes and sent no certificate.
+    #[error(
+        "the CA pool {pool} answered without a certificate; the same request is sent again by itself, and if this goes on, check that the endpoint is CA Service or its emulator"
+    )]
+    NoCertificate {
+        /// The pool.
+        pool: CaPoolName,
+    },
+}
+
+/// The pool's CAs lead to no root of the bundle that would be published with its certificates.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the CA of the issuing pool {issuing} leads to {roots}, which is no root of the trust domain {trust_domain}; its trustAnchors are: {anchors}. Add the pool that holds the root of {issuing} to the TrustConfig, or issue from a pool below one of the anchors"
+)]
+pub struct NotAnchored {
+    /// The issuing pool.
+    pub issuing: CaPoolName,
+    /// Where its CAs lead, for people.
+    pub roots: String,
+    /// Whose bundle was looked at.
+    pub trust_domain: TrustDomain,
+    /// The anchors as the `TrustConfig` names them, pools by their names.
+    pub anchors: String,
+}
+
+impl IssueError {
+    /// What it means for what may be done next. For [`Lost`](Self::Lost) it is
+    /// [`Class::Exists`]: there is nothing left to adopt.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Call(error) => error.class,
+            Self::NotAnchored(_)
+            | Self::NoAuthority { .. }
+            | Self::Backdates { .. }
+            | Self::KeyTypeForbidden { .. }
+            | Self::LifetimeOverMaximum { .. }
+            | Self::NoIssuanceMode { .. } => Class::Refused,
+            Self::Lost { .. } => Class::Exists,
+            Self::NotFetched { .. } | Self::NoCertificate { .. } => Class::Unknown,
+        }
+    }
+
+    /// How long the service wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Call(error) => error.retry_after,
+            Self::NotFetched { lookup, .. } => lookup.retry_after,
+            _ => None,
+        }
+    }
+
+    /// The pool that it is about.
+    pub fn pool(&self) -> &CaPoolName {
+        match self {
+            Self::Call(error) => &error.pool,
+            Self::NotAnchored(error) => &error.issuing,
+            Self::NoAuthority { pool }
+            | Self::Backdates { pool, .. }
+            | Self::KeyTypeForbidden { pool, .. }
+            | Self::LifetimeOverMaximum { pool, .. }
+            | Self::NoIssuanceMode { pool }
+            | Self::Lost { pool, .. }
+            | Self::NotFetched { pool, .. }
+            | Self::NoCertificate { pool } => pool,
+        }
+    }
+}
+
+fn lost(lookup: Option<&CallError>) -> &dyn fmt::Display {
+    match lookup {
+        Some(error) => error,
+        None => &"it keeps no certificates",
+    }
+}

@@ -1,0 +1,253 @@
+//! `certagent run`: the plain agent, for a sidecar or a machine.
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::{Context as _, Result, bail};
+use certagent_core::config::{Config, OwnerRef, Workload};
+use jiff::SignedDuration;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    admin::{self, Metrics},
+    cas::{CasClient, Endpoint},
+    clock::SharedClock,
+    config::{ActiveConfig, ConfigFiles},
+    held::Assignment,
+    issuer::CasIssuer,
+    keys::Keys,
+    provision::Context,
+    status::VolumeStatus,
+    trust::{TrustTask, wait_ready},
+    volume::{Access, StateDir, VolumeId, owner},
+    volumes::Volumes,
+};
+
+/// How long `--once` tries.
+const ONCE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What `certagent run` was told.
+pub struct AgentOptions {
+    /// Where the objects and the workloads are.
+    pub config: ConfigFiles,
+    /// The CA Service endpoint.
+    pub endpoint: Endpoint,
+    /// Where records and pending requests are kept.
+    pub state_dir: PathBuf,
+    /// The state may be on a disk.
+    pub allow_disk: bool,
+    /// Where the admin server listens, if at all.
+    pub admin: Option<SocketAddr>,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+/// An agent at work.
+pub struct RunningAgent {
+    volumes: Arc<Volumes>,
+    clock: SharedClock,
+    cancel: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    admin: Option<SocketAddr>,
+}
+
+/// Builds the parts in order and starts them.
+pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<RunningAgent> {
+    let AgentOptions { config, endpoint, state_dir, allow_disk, admin, clock } = options;
+    raise_open_files();
+    let state = Arc::new(StateDir::open(&state_dir, allow_disk)?);
+    let metrics = Arc::new(Metrics::default());
+
+    let config = config.start(&state, Arc::clone(&metrics), Arc::clone(&clock), cancel.clone())?;
+    let client = CasClient::new(&endpoint)?;
+    let (roots, mut trust) = TrustTask::new(client.clone(), Arc::clone(&clock), config.clone());
+    let roots = tokio::spawn(roots.run(cancel.clone()));
+    // With or without an answer: what is not known yet is asked for again.
+    if let Some(Err(stopped)) = cancel.run_until_cancelled(wait_ready(&mut trust)).await {
+        return Err(stopped.into());
+    }
+    let issuer = Arc::new(CasIssuer::new(client, Arc::clone(&clock), trust.clone()));
+
+    let context = Context {
+        clock: Arc::clone(&clock),
+        issuer,
+        keys: Keys::default(),
+        config: config.clone(),
+        trust,
+        metrics: Arc::clone(&metrics),
+    };
+    let volumes = Arc::new(Volumes::new(context, state));
+    let assigned = assign(&volumes, &BTreeMap::new(), &config.borrow().config);
+    if assigned.opened == 0 && assigned.failed > 0 {
+        bail!("none of the volumes can be used; the errors above say why");
+    }
+
+    let mut tasks = vec![
+        roots,
+        tokio::spawn(Arc::clone(&volumes).run(cancel.clone())),
+        tokio::spawn(follow(Arc::clone(&volumes), config, assigned.ids, cancel.clone())),
+    ];
+    let admin = match admin {
+        Some(address) => {
+            let source = Arc::clone(&volumes);
+            let statuses = Arc::new(move || source.statuses());
+            let server = admin::start(address, metrics, statuses, Arc::clone(&clock), cancel.clone())
+                .await
+                .with_context(|| format!("the admin server cannot listen on {address}"))?;
+            tasks.push(server.task);
+            Some(server.address)
+        }
+        None => None,
+    };
+    Ok(RunningAgent { volumes, clock, cancel, tasks, admin })
+}
+
+impl RunningAgent {
+    /// Every volume, as it stands.
+    pub fn statuses(&self) -> Vec<VolumeStatus> {
+        self.volumes.statuses()
+    }
+
+    /// Where the admin server listens.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The set of volumes.
+    pub fn volumes(&self) -> &Arc<Volumes> {
+        &self.volumes
+    }
+
+    /// Waits until every volume holds a valid credential; what is still missing after a minute,
+    /// or can only be helped by a change, is an error that names each volume's cause.
+    pub async fn once(&self) -> Result<()> {
+        let clock = &self.clock;
+        let give_up = clock.now().saturating_add(ONCE).unwrap_or_default();
+        loop {
+            // Made before the look, so that no change falls between the two.
+            let changed = self.volumes.changed();
+            let now = clock.now();
+            let statuses = self.statuses();
+            let missing: Vec<_> = statuses.iter().filter(|status| !status.is_valid(now)).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            // Nothing more will be tried in time.
+            if missing.iter().all(|status| status.failures > 0 && status.next_attempt > give_up)
+                || now >= give_up
+            {
+                for status in &missing {
+                    let cause = status.last_error.as_deref().unwrap_or("it was not reached in time");
+                    error!(volume = %status.path.display(), "{cause}");
+                }
+                bail!("{} of {} volumes have no valid credential", missing.len(), statuses.len());
+            }
+            tokio::select! {
+                () = changed => {}
+                () = clock.sleep_until(give_up) => {}
+                () = self.cancel.cancelled() => bail!("interrupted"),
+            }
+        }
+    }
+
+    /// Ends the agent: nothing is half-written, what was begun is taken up at the next start.
+    pub async fn stop(self) {
+        self.cancel.cancel();
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                error!(%error, "a task ended badly");
+            }
+        }
+    }
+
+    /// Waits for the end that the cancellation brings.
+    pub async fn join(self) {
+        self.cancel.cancelled().await;
+        self.stop().await;
+    }
+}
+
+/// Volumes follow the workloads that the configuration names.
+async fn follow(
+    volumes: Arc<Volumes>,
+    mut config: watch::Receiver<Arc<ActiveConfig>>,
+    mut ids: BTreeMap<String, VolumeId>,
+    cancel: CancellationToken,
+) {
+    while let Some(Ok(())) = cancel.run_until_cancelled(config.changed()).await {
+        let active = Arc::clone(&config.borrow_and_update());
+        ids = assign(&volumes, &ids, &active.config).ids;
+    }
+}
+
+/// What [`assign`] did.
+struct Assigned {
+    ids: BTreeMap<String, VolumeId>,
+    opened: usize,
+    failed: usize,
+}
+
+/// Publishes every workload and forgets those that are gone. What is wrong with one harms that
+/// one, and is tried again.
+fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Config) -> Assigned {
+    let mut assigned = Assigned { ids: BTreeMap::new(), opened: 0, failed: 0 };
+    for workload in &config.workloads {
+        let result = assignment(workload).and_then(|assignment| {
+            let id = VolumeId::of(&assignment.path);
+            assigned.ids.insert(workload.name.clone(), id);
+            Ok(volumes.publish(assignment)?)
+        });
+        match result {
+            Ok(_) => assigned.opened += 1,
+            Err(error) => {
+                error!(workload = workload.name, "{error:#}");
+                assigned.failed += 1;
+            }
+        }
+    }
+    for id in before.values().filter(|id| !assigned.ids.values().any(|kept| kept == *id)) {
+        volumes.forget(id);
+    }
+    if assigned.ids.is_empty() {
+        info!("there is no workload yet: add a document of kind Workload, or use --volume");
+    }
+    assigned
+}
+
+fn assignment(workload: &Workload) -> Result<Assignment> {
+    let spiffe_id = certagent_core::plan::workload_id(
+        &workload.trust_domain,
+        &workload.namespace,
+        &workload.service_account,
+    )?;
+    let volume = &workload.volume;
+    let user = |owner: &OwnerRef| match owner {
+        OwnerRef::Id(id) => Ok(*id),
+        OwnerRef::Name(name) => owner::user(name),
+    };
+    let group = |group: &OwnerRef| match group {
+        OwnerRef::Id(id) => Ok(*id),
+        OwnerRef::Name(name) => owner::group(name),
+    };
+    let access = Access {
+        owner: volume.owner.as_ref().map(user).transpose()?,
+        group: volume.group.as_ref().map(group).transpose()?,
+        directory_mode: volume.directory_mode,
+        key_mode: volume.key_mode,
+        file_mode: volume.file_mode,
+        allow_disk: volume.allow_disk,
+    };
+    Ok(Assignment { path: PathBuf::from(&volume.path), spiffe_id, access })
+}
+
+/// Each volume holds one open directory, so that its lock lives as long as the agent.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+    }
+}

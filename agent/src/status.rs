@@ -1,0 +1,92 @@
+//! What the agent shows of its volumes: to the live view, the admin server and the log.
+use std::path::PathBuf;
+
+use certagent_svid::PublicKeyKind;
+use jiff::Timestamp;
+
+use crate::volume::VolumeId;
+
+/// One volume, as it stands.
+#[derive(Clone, Debug)]
+pub struct VolumeStatus {
+    /// The volume's id in the state directory.
+    pub id: VolumeId,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whose credential it holds or waits for.
+    pub spiffe_id: String,
+    /// The certificate that is there, if any; it may have expired.
+    pub certificate: Option<CertificateStatus>,
+    /// How many certificates this process has written after the first one it found or wrote.
+    pub rotations: u64,
+    /// Failures in a row, 0 when all is well.
+    pub failures: u32,
+    /// The last failure, until the next success.
+    pub last_error: Option<String>,
+    /// When the agent next does something about it.
+    pub next_attempt: Timestamp,
+}
+
+/// The certificate in a volume.
+#[derive(Clone, Debug)]
+pub struct CertificateStatus {
+    /// Lowercase hex.
+    pub serial: String,
+    /// Family and size of the key.
+    pub key: PublicKeyKind,
+    /// Start of its validity.
+    pub not_before: Timestamp,
+    /// When it was received; after `not_before` where the pool backdates.
+    pub issued_at: Timestamp,
+    /// The effective end.
+    pub not_after: Timestamp,
+    /// When the configured window opens.
+    pub window_start: Timestamp,
+    /// When renewal begins.
+    pub renew_at: Timestamp,
+}
+
+/// The states that volumes are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VolumeState {
+    /// A valid certificate, and nothing failed.
+    Ready,
+    /// A valid certificate, but its renewal failed.
+    Renewing,
+    /// No certificate yet.
+    Waiting,
+    /// The certificate has ended.
+    Expired,
+}
+
+impl VolumeState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Renewing, Self::Waiting, Self::Expired];
+
+    /// The name in metrics and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Renewing => "renewing",
+            Self::Waiting => "waiting",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl VolumeStatus {
+    /// The volume's state at `now`.
+    pub fn state(&self, now: Timestamp) -> VolumeState {
+        match &self.certificate {
+            None => VolumeState::Waiting,
+            Some(certificate) if now > certificate.not_after => VolumeState::Expired,
+            Some(_) if self.failures > 0 => VolumeState::Renewing,
+            Some(_) => VolumeState::Ready,
+        }
+    }
+
+    /// The volume holds a credential that is valid at `now`.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        matches!(self.state(now), VolumeState::Ready | VolumeState::Renewing)
+    }
+}

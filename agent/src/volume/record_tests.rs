@@ -1,0 +1,108 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::volume::fixture::{at, names};
+
+pub(in crate::volume) fn record() -> Record {
+    let roots = Sequence {
+        sequence: 7,
+        roots: "ab".repeat(32),
+    };
+    Record {
+        version: Record::VERSION,
+        volume: "/run/volume".to_owned(),
+        spiffe_id: "spiffe://example.org/ns/shop/sa/cart".to_owned(),
+        issued_at: at(0),
+        validity_seconds: 86_400,
+        rotation_window_percentage: 50,
+        serial: "0123456789abcdef".to_owned(),
+        pool: Some(
+            "//privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/issuing"
+                .to_owned(),
+        ),
+        sequences: [("example.org".to_owned(), roots)].into(),
+    }
+}
+
+#[test]
+fn a_record_comes_back_as_it_was_saved() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(Record::load(directory.path()).unwrap().is_none());
+    for record in [
+        record(),
+        Record {
+            pool: None,
+            sequences: BTreeMap::new(),
+            ..record()
+        },
+    ] {
+        record.save(directory.path(), true).unwrap();
+        assert_eq!(Record::load(directory.path()).unwrap(), Some(record));
+    }
+    assert_eq!(names(directory.path()), ["record.json"]);
+}
+
+#[test]
+fn a_record_of_another_version_is_told_from_a_corrupt_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = r#"{"record":{"version":2,"new":true},"checksum":"","more":[]}"#;
+    std::fs::write(directory.path().join(NAME), text).unwrap();
+    let error = Record::load(directory.path()).unwrap_err();
+    assert!(
+        matches!(error, RecordError::Version { found: 2, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_neither_corrupt_nor_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join(NAME)).unwrap();
+    let error = Record::load(directory.path()).unwrap_err();
+    assert!(matches!(error, RecordError::Unreadable { .. }), "{error}");
+}
+
+#[test]
+fn a_corrupt_record_is_set_aside_and_never_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(Record::set_aside(directory.path()).unwrap(), None);
+    std::fs::write(directory.path().join(NAME), "torn").unwrap();
+    let error = Record::load(directory.path()).unwrap_err();
+    assert!(
+        error.to_string().contains("record.json is corrupt"),
+        "{error}"
+    );
+    let aside = Record::set_aside(directory.path()).unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(aside).unwrap(), "torn");
+    assert!(Record::load(directory.path()).unwrap().is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_torn_or_bent_record_is_never_taken_for_a_good_one(
+        cut in any::<prop::sample::Index>(),
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        record().save(directory.path(), false).unwrap();
+        let path = directory.path().join(NAME);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..cut.index(whole.len())]).unwrap();
+        let torn = Record::load(directory.path());
+        prop_assert!(matches!(torn, Err(RecordError::Corrupt { .. })), "{torn:?}");
+        let mut bent = whole.clone();
+        *place.get_mut(&mut bent) = byte;
+        std::fs::write(&path, &bent).unwrap();
+        match Record::load(directory.path()) {
+            // White space may change without changing the record.
+            Ok(loaded) => prop_assert_eq!(loaded, Some(record())),
+            Err(error) => prop_assert!(
+                matches!(error, RecordError::Corrupt { .. } | RecordError::Version { .. }),
+                "{}", error
+            ),
+        }
+    }
+}

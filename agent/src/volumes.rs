@@ -1,0 +1,409 @@
+//! The set of volumes: one task that looks at each when it is due.
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use certagent_core::{backoff, rotation::{self, Step}};
+use jiff::{SignedDuration, Timestamp};
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::ActiveConfig,
+    held::{Assignment, Held, HeldError},
+    provision::{self, Context, Turn},
+    schedule::{Priority, Schedule},
+    status::VolumeStatus,
+    trust::Trust,
+    volume::{StateDir, VolumeId},
+};
+
+/// How many volumes are worked on at once.
+const AT_ONCE: usize = 32;
+
+/// The loop looks at the clock at least this often, to notice when it was set.
+const LONGEST_SLEEP: SignedDuration = SignedDuration::from_secs(60);
+
+/// How often a volume whose CA ends asks whether the CA was replaced.
+const CA_ENDING_POLL: SignedDuration = SignedDuration::from_mins(5);
+
+/// The volumes that the agent keeps supplied.
+pub struct Volumes {
+    context: Context,
+    state: Arc<StateDir>,
+    set: Mutex<Set>,
+    wake: Notify,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Set {
+    entries: BTreeMap<VolumeId, Entry>,
+    schedule: Schedule,
+}
+
+struct Entry {
+    assignment: Assignment,
+    status: VolumeStatus,
+    turn: Option<Turn>,
+    slot: Slot,
+    /// Must not be worked on again: it was given up, or given to another identity, meanwhile.
+    outdated: bool,
+}
+
+/// Where an entry's volume is.
+enum Slot {
+    /// It could not be opened yet.
+    Closed,
+    /// Here.
+    Idle(Box<Held>),
+    /// With the job that works on it.
+    Working,
+}
+
+/// What a job brings back.
+struct Done {
+    id: VolumeId,
+    held: Option<Box<Held>>,
+    turn: Option<Turn>,
+    next: Timestamp,
+    priority: Priority,
+    outcome: Outcome,
+    saw: Versions,
+}
+
+/// The configuration and the trust that a job worked with.
+#[derive(Clone)]
+struct Versions(Arc<ActiveConfig>, Arc<Trust>);
+
+impl PartialEq for Versions {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) && Arc::ptr_eq(&self.1, &other.1)
+    }
+}
+
+/// What became of a volume.
+enum Outcome {
+    Nothing,
+    Issued,
+    Failed { reason: &'static str, text: String },
+}
+
+impl Volumes {
+    /// An empty set.
+    pub fn new(context: Context, state: Arc<StateDir>) -> Self {
+        Self { context, state, set: Mutex::default(), wake: Notify::new(), changed: Notify::new() }
+    }
+
+    /// Keeps a volume supplied from now on; the same volume given again with other settings is
+    /// taken up anew. What is wrong with the volume now is given back, and tried again later.
+    pub fn publish(&self, assignment: Assignment) -> Result<VolumeId, HeldError> {
+        let id = VolumeId::of(&assignment.path);
+        let now = self.context.clock.now();
+        let mut set = self.lock();
+        if let Some(entry) = set.entries.get_mut(&id) {
+            if entry.assignment == assignment && !entry.outdated {
+                return Ok(id);
+            }
+            // Whoever works on it still has its lock; it is opened again when that ends.
+            entry.outdated = matches!(entry.slot, Slot::Working);
+            entry.slot = if entry.outdated { Slot::Working } else { Slot::Closed };
+            entry.assignment = assignment;
+            entry.turn = None;
+            if !entry.outdated {
+                set.schedule.set(id.clone(), now, Priority::New);
+            }
+            self.wake.notify_one();
+            return Ok(id);
+        }
+        let opened = Held::open(&assignment, &self.state, &self.policy(), now);
+        let mut status = VolumeStatus {
+            id: id.clone(),
+            path: assignment.path.clone(),
+            spiffe_id: assignment.spiffe_id.to_string(),
+            certificate: None,
+            rotations: 0,
+            failures: 0,
+            last_error: None,
+            next_attempt: now,
+        };
+        let (slot, result) = match opened {
+            Ok(held) => {
+                status.certificate = held.certificate_status();
+                (Slot::Idle(Box::new(held)), Ok(id.clone()))
+            }
+            Err(error) => {
+                status.failures = 1;
+                status.last_error = Some(error.to_string());
+                (Slot::Closed, Err(error))
+            }
+        };
+        let at = match &slot {
+            Slot::Idle(_) => now,
+            _ => now.saturating_add(backoff::first_issue(1)).unwrap_or(now),
+        };
+        set.schedule.set(id.clone(), at, Priority::New);
+        set.entries.insert(id, Entry { assignment, status, turn: None, slot, outdated: false });
+        self.wake.notify_one();
+        result
+    }
+
+    /// Stops keeping a volume supplied. Its files stay as they are.
+    pub fn forget(&self, id: &VolumeId) {
+        let mut set = self.lock();
+        set.schedule.remove(id);
+        // A job that works on it finds no entry when it comes back.
+        if set.entries.remove(id).is_some() {
+            info!(volume = %id, "no longer supplied; its files stay");
+        }
+    }
+
+    /// Every volume, as it stands.
+    pub fn statuses(&self) -> Vec<VolumeStatus> {
+        self.lock().entries.values().map(|entry| entry.status.clone()).collect()
+    }
+
+    /// Resolves when the status of a volume has changed since the call.
+    pub fn changed(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.changed.notified()
+    }
+
+    /// Supplies the volumes until `cancel`.
+    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        let mut config = self.context.config.clone();
+        let mut trust = self.context.trust.clone();
+        let mut jobs: JoinSet<Done> = JoinSet::new();
+        let mut seen = self.context.clock.now();
+        loop {
+            let now = self.context.clock.now();
+            if now < seen {
+                warn!(back_by = %(seen.duration_since(now)), "the clock was set back; looking at every volume");
+                self.hasten(now, |_| true);
+            }
+            seen = now;
+            while jobs.len() < AT_ONCE
+                && let Some(job) = self.next_job(now)
+            {
+                jobs.spawn(job);
+            }
+            let idle_until = now.saturating_add(LONGEST_SLEEP).unwrap_or(Timestamp::MAX);
+            let next = self.lock().schedule.next().unwrap_or(idle_until);
+            let full = jobs.len() >= AT_ONCE;
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                Some(done) = jobs.join_next() => match done {
+                    Ok(done) => self.take_back(done),
+                    Err(error) => error!(%error, "a job ended without an answer"),
+                },
+                () = self.context.clock.sleep_until(next.min(idle_until)), if !full => {}
+                () = self.wake.notified() => {}
+                Ok(()) = config.changed() => {
+                    // What was denied or invalid may be neither any more.
+                    self.hasten(self.context.clock.now(), |status| status.failures > 0);
+                }
+                Ok(()) = trust.changed() => self.hasten(self.context.clock.now(), |_| true),
+            }
+        }
+        // A job is dropped between two of its writes: whatever it had begun is taken up again.
+        jobs.shutdown().await;
+    }
+
+    fn hasten(&self, now: Timestamp, which: impl Fn(&VolumeStatus) -> bool) {
+        let mut set = self.lock();
+        let Set { entries, schedule } = &mut *set;
+        for (id, _) in entries.iter().filter(|(_, entry)| which(&entry.status)) {
+            schedule.hasten(id, now);
+        }
+    }
+
+    /// The most urgent volume that is due, as a job.
+    fn next_job(self: &Arc<Self>, now: Timestamp) -> Option<impl Future<Output = Done> + Send + use<>> {
+        let mut set = self.lock();
+        loop {
+            let id = set.schedule.pop_due(now)?;
+            let Some(entry) = set.entries.get_mut(&id) else { continue };
+            let slot = match std::mem::replace(&mut entry.slot, Slot::Working) {
+                Slot::Working => continue,
+                slot => slot,
+            };
+            let (turn, failures) = (entry.turn, entry.status.failures);
+            let assignment = entry.assignment.clone();
+            let volumes = Arc::clone(self);
+            return Some(async move {
+                let saw = volumes.versions();
+                match slot {
+                    Slot::Idle(held) => volumes.work(id, held, turn, failures, saw).await,
+                    Slot::Closed | Slot::Working => {
+                        let opened =
+                            Held::open(&assignment, &volumes.state, &volumes.policy(), now);
+                        match opened {
+                            Ok(held) => volumes.work(id, Box::new(held), turn, failures, saw).await,
+                            Err(error) => volumes.still_closed(id, &error, failures, saw),
+                        }
+                    }
+                }
+            });
+        }
+    }
+
+    /// Looks at one volume and does what is due.
+    async fn work(
+        &self,
+        id: VolumeId,
+        mut held: Box<Held>,
+        mut turn: Option<Turn>,
+        failures: u32,
+        saw: Versions,
+    ) -> Done {
+        let now = self.context.clock.now();
+        let step = self.step(&held, now).await;
+        let outcome = match step {
+            Some(Step::Wait { .. } | Step::CaEnding { .. }) if !held.must_resume() => {
+                self.keep(&mut held, now)
+            }
+            _ => self.provision(&mut held, &mut turn).await,
+        };
+        let now = self.context.clock.now();
+        let next = match &outcome {
+            Ok(outcome) => quiet_until(&held, matches!(outcome, Outcome::Issued), now),
+            Err(error) => provision::next_attempt(error, failures + 1, &held, now),
+        };
+        let next = held.prune(now).map_or(next, |prune| prune.min(next));
+        let priority = priority(&held, now);
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed { reason: error.reason(), text: error.to_string() },
+        };
+        Done { id, held: Some(held), turn, next, priority, outcome, saw }
+    }
+
+    /// What rotation says. Only a certificate that its CA cut short asks how long the pool's CAs
+    /// live by now; the issuer remembers that for some minutes.
+    async fn step(&self, held: &Held, now: Timestamp) -> Option<Step> {
+        let state = held.cert_state()?;
+        let step = rotation::next(state, None, now);
+        let Step::CaEnding { .. } = step else { return Some(step) };
+        let ca_until = provision::ca_until(&self.context, held).await;
+        Some(rotation::next(state, ca_until, now))
+    }
+
+    async fn provision(
+        &self,
+        held: &mut Held,
+        turn: &mut Option<Turn>,
+    ) -> Result<Outcome, provision::ProvisionError> {
+        provision::provision(&self.context, held, turn).await?;
+        Ok(Outcome::Issued)
+    }
+
+    /// The certificate is good; the trust beside it may be older than the one that is active.
+    fn keep(&self, held: &mut Held, now: Timestamp) -> Result<Outcome, provision::ProvisionError> {
+        let trust = Arc::clone(&self.context.trust.borrow());
+        if held.trust_differs(&trust) {
+            held.republish_trust(&trust, now).map_err(Box::new)?;
+            info!(volume = %held.path().display(), "the trust bundles in the volume were renewed");
+        }
+        Ok(Outcome::Nothing)
+    }
+
+    fn still_closed(&self, id: VolumeId, error: &HeldError, failures: u32, saw: Versions) -> Done {
+        let wait = backoff::jitter(backoff::first_issue(failures + 1), rotation::spread(id.as_str(), ""));
+        let next = self.context.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let outcome = Outcome::Failed { reason: "volume", text: error.to_string() };
+        Done { id, held: None, turn: None, next, priority: Priority::New, outcome, saw }
+    }
+
+    fn take_back(&self, done: Done) {
+        let now = self.context.clock.now();
+        let mut set = self.lock();
+        let Set { entries, schedule } = &mut *set;
+        let Some(entry) = entries.get_mut(&done.id) else { return };
+        if std::mem::take(&mut entry.outdated) {
+            entry.slot = Slot::Closed;
+            schedule.set(done.id, now, Priority::New);
+            return;
+        }
+        self.settle(entry, &done, now);
+        entry.turn = done.turn;
+        entry.slot = done.held.map_or(Slot::Closed, Slot::Idle);
+        // What changed while the job ran was not seen by it.
+        let next = if done.saw == self.versions() { done.next } else { now };
+        entry.status.next_attempt = next;
+        schedule.set(done.id, next, done.priority);
+        self.changed.notify_waiters();
+    }
+
+    /// Brings the status up to date, and says once what went wrong.
+    fn settle(&self, entry: &mut Entry, done: &Done, now: Timestamp) {
+        let status = &mut entry.status;
+        let had = status.certificate.is_some();
+        if let Some(held) = &done.held {
+            status.certificate = held.certificate_status();
+        }
+        match &done.outcome {
+            Outcome::Nothing | Outcome::Issued => {
+                if had && matches!(done.outcome, Outcome::Issued) {
+                    status.rotations += 1;
+                }
+                status.failures = 0;
+                status.last_error = None;
+            }
+            Outcome::Failed { reason, text } => {
+                self.context.metrics.failed(reason);
+                status.failures = status.failures.saturating_add(1);
+                let next_try_in = done.next.duration_since(now);
+                let left = status.certificate.as_ref().map(|there| there.not_after.duration_since(now));
+                match left.filter(SignedDuration::is_positive) {
+                    Some(left) => warn!(volume = %status.path.display(), error = text,
+                        attempt = status.failures, next_try_in = %format!("{next_try_in:#}"),
+                        certificate_ends_in = %format!("{left:#}"),
+                        "no new certificate; the one in the volume stays"),
+                    None => error!(volume = %status.path.display(), error = text,
+                        attempt = status.failures, next_try_in = %format!("{next_try_in:#}"),
+                        "no valid certificate"),
+                }
+                status.last_error = Some(text.clone());
+            }
+        }
+    }
+
+    fn versions(&self) -> Versions {
+        let config = Arc::clone(&self.context.config.borrow());
+        Versions(config, Arc::clone(&self.context.trust.borrow()))
+    }
+
+    fn policy(&self) -> certagent_core::config::CertificatePolicy {
+        self.context.config.borrow().config.certificates.clone()
+    }
+
+    /// A panic elsewhere while the lock was held cannot leave the set half-changed in a way that
+    /// matters: every change of an entry is complete before the next begins.
+    fn lock(&self) -> MutexGuard<'_, Set> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When a volume without trouble is looked at next.
+fn quiet_until(held: &Held, just_issued: bool, now: Timestamp) -> Timestamp {
+    let Some(state) = held.cert_state() else { return now };
+    match rotation::next(state, None, now) {
+        Step::Wait { until } => until,
+        Step::CaEnding { at } => {
+            if just_issued {
+                warn!(volume = %held.path().display(), ends_at = %at,
+                    "the CA, or the root above it, ends then, and every renewal with it: \
+                     replace the CA before that");
+            }
+            now.saturating_add(CA_ENDING_POLL).unwrap_or(at)
+        }
+        Step::Renew | Step::Expired => now,
+    }
+}
+
+fn priority(held: &Held, now: Timestamp) -> Priority {
+    let Some(state) = held.cert_state() else { return Priority::New };
+    let near = (rotation::usable(state) / 10).min(SignedDuration::from_mins(10));
+    if state.not_after.duration_since(now) < near { Priority::NearExpiry } else { Priority::Routine }
+}

@@ -1,0 +1,130 @@
+//! The rules of `TrustConfig`, each broken alone.
+
+use super::*;
+
+const ANCHOR: &str = "    - certificateAuthorityServiceURI: //privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/root-pool";
+
+#[test]
+fn each_rule_of_the_trust_stores_is_one_error_at_its_place() {
+    const STORE: &str = "  - trustDomain: demo-project.svc.id.goog";
+    const DOMAIN: &str = "spec.trustStores[0].trustDomain";
+    const FIRST: &str = "spec.trustStores[0].trustAnchors[0]";
+    const PEM: &str = "spec.trustStores[0].trustAnchors[0].pemCertificate";
+    const BUNDLE: &str = "spec.trustStores[0].trustAnchors[0].spiffeTrustBundleEndpoint";
+    check(
+        &[
+            (
+                STORE,
+                "  - trustDomain: »spiffe://demo-project.svc.id.goog",
+                DOMAIN,
+                "without spiffe://",
+            ),
+            (
+                STORE,
+                "  - trustDomain: »Demo-project.svc.id.goog",
+                DOMAIN,
+                "lower case: demo-project.svc.id.goog",
+            ),
+            (
+                STORE,
+                "  - trustDomain: »a domain",
+                DOMAIN,
+                "\"a domain\" is not a trust domain",
+            ),
+            (
+                "  - trustDomain: demo-project.svc.id.goog\n    trust",
+                "  - »trust",
+                DOMAIN,
+                "required",
+            ),
+            (
+                STORE,
+                "  - »trustDomian: demo-project.svc.id.goog",
+                "spec.trustStores[0].trustDomian",
+                "did you mean trustDomain?",
+            ),
+            (
+                "---\napiVersion: certagent.dev",
+                "  - trustDomain: »demo-project.svc.id.goog\n    trustAnchors:\n    - certificateAuthorityServiceURI: //privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/root-pool\n---\napiVersion: certagent.dev",
+                "spec.trustStores[1].trustDomain",
+                "already in spec.trustStores[0].trustDomain",
+            ),
+            (ANCHOR, "    - »{}", FIRST, "exactly one of its forms"),
+            (ANCHOR, "    - »//privateca", FIRST, "expected a map"),
+            (
+                ANCHOR,
+                "    - certificateAuthorityServiceURI: »projects/p",
+                "spec.trustStores[0].trustAnchors[0].certificateAuthorityServiceURI",
+                "write //privateca.googleapis.com/projects/p",
+            ),
+            (
+                ANCHOR,
+                "    - pemCertificate: »MIIB",
+                PEM,
+                "no certificate here",
+            ),
+            (
+                ANCHOR,
+                "    - pemCertificate: »\"-----BEGIN PRIVATE KEY-----\\nMIIEv\"",
+                PEM,
+                "contains a private key",
+            ),
+            (
+                ANCHOR,
+                "    - spiffeTrustBundleEndpoint: »https://example.com/bundle",
+                BUNDLE,
+                "cannot read bundle endpoints yet",
+            ),
+            (
+                ANCHOR,
+                "    - spiffeTrustBundleEndpoint: »http://example.com/bundle",
+                BUNDLE,
+                "not an https:// URL",
+            ),
+            (
+                ANCHOR,
+                "    - »pemCertificate: x\n      spiffeTrustBundleEndpoint: https://example.com/",
+                FIRST,
+                "more than one",
+            ),
+            (
+                "    trustAnchors:\n    - certificateAuthorityServiceURI: //privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/root-pool",
+                "    »trustAnchors: []",
+                "spec.trustStores[0].trustAnchors",
+                "at least one anchor",
+            ),
+        ],
+        Severity::Error,
+    );
+}
+
+#[test]
+fn a_pem_anchor_is_exactly_one_ca_certificate_and_is_never_shown() {
+    let (ca, leaf) = (certificate(true), certificate(false));
+    for (pem, message) in [
+        (leaf, "not a CA's certificate"),
+        (format!("{ca}{ca}"), "there are 2 certificates"),
+        (ca.replace("MII", "MIJ"), "cannot be read"),
+        (
+            format!("{ca}-----BEGIN EC PRIVATE KEY-----\nSECRET\n-----END EC PRIVATE KEY-----\n"),
+            "private key",
+        ),
+    ] {
+        let text = edited(
+            ANCHOR,
+            &format!("    - pemCertificate: |\n{}", indented(&pem, 8)),
+        );
+        let loaded = load_text(&text);
+        let shown = only_problem(&loaded).to_string();
+        assert!(shown.contains(message), "{shown}");
+        assert!(
+            !shown.contains("MII") && !shown.contains("SECRET"),
+            "{shown}"
+        );
+    }
+    let text = edited(
+        ANCHOR,
+        &format!("    - pemCertificate: |\n{}", indented(&ca, 8)),
+    );
+    assert_eq!(load_text(&text).problems, []);
+}

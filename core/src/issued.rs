@@ -1,0 +1,245 @@
+//! What a CA sent back: unchecked bytes, and the checked chain that alone may be written.
+use std::time::Duration;
+
+use certagent_svid::{
+    Chain, ChainError, SpiffeId, TrustBundle,
+    leaf::{self, LeafError},
+    verify::{self, Algorithms, VerifyError},
+};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::plan::IssuePlan;
+
+/// How far this machine's clock may be behind the CA's.
+pub const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// The bytes that a CA sent: nothing about them is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawChain {
+    /// `pemCertificate`.
+    pub certificate: String,
+    /// `pemCertificateChain`.
+    pub chain: Vec<String>,
+}
+
+/// A chain that is ours: for our key, our identity, and verified to the bundle that will be
+/// published beside it. [`IssuedChain::check`] is the only way to get one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedChain {
+    chain: Chain,
+    effective_not_after: Timestamp,
+    remarks: Vec<Remark>,
+}
+
+/// Something that is no reason to refuse, but that an operator wants to know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Remark {
+    /// The certificates had to be brought into order.
+    #[error("the CA sent the chain out of order; it was put right")]
+    Reordered,
+    /// The CA cut the lifetime.
+    #[error(
+        "the CA cut the lifetime to {got} s of the {asked} s asked for; something above the certificate ends at {until}"
+    )]
+    Truncated {
+        /// Seconds asked for.
+        asked: u64,
+        /// Seconds given.
+        got: i64,
+        /// The effective end.
+        until: Timestamp,
+    },
+    /// The certificate begins in the near future.
+    #[error("this machine's clock is {seconds} s behind the CA's")]
+    ClockBehind {
+        /// By how much.
+        seconds: i64,
+    },
+}
+
+/// Why a chain is refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// The answer holds no certificate.
+    #[error("the CA's answer holds no certificate")]
+    Nothing,
+    /// The certificates do not parse or are no chain.
+    #[error("the CA's certificates are no chain: {0}")]
+    Chain(#[source] ChainError),
+    /// It is for another key.
+    #[error("the certificate is for another public key than the one that was sent")]
+    OtherKey,
+    /// It breaks a rule of the X.509-SVID standard.
+    #[error("the certificate is not an X.509-SVID: {0}")]
+    Leaf(#[source] LeafError),
+    /// It is for another identity.
+    #[error("the certificate is for {got}, not for {asked}")]
+    OtherIdentity {
+        /// What the plan asked for.
+        asked: SpiffeId,
+        /// What came back.
+        got: SpiffeId,
+    },
+    /// It has a subject that was not asked for.
+    #[error(
+        "the certificate has the subject \"{subject}\", which was not asked for: look at the pool's baseline values and identity constraints"
+    )]
+    Subject {
+        /// The subject.
+        subject: String,
+    },
+    /// It has names that were not asked for.
+    #[error("the certificate has {count} names beside its SPIFFE ID, which were not asked for")]
+    ExtraNames {
+        /// How many.
+        count: usize,
+    },
+    /// It begins too far in the future.
+    #[error(
+        "this machine's clock is {seconds} s behind the CA's: the certificate is valid from {not_before}; set the clock right"
+    )]
+    NotYetValid {
+        /// By how much.
+        seconds: i64,
+        /// The start of the validity.
+        not_before: Timestamp,
+    },
+    /// It has ended.
+    #[error(
+        "the CA sent a certificate that expired {seconds} s ago, at {not_after}; compare this machine's clock with the CA's"
+    )]
+    Expired {
+        /// How long ago.
+        seconds: i64,
+        /// The end of the validity.
+        not_after: Timestamp,
+    },
+    /// It does not lead to a root of the bundle.
+    #[error(
+        "the certificate does not verify to the trust bundle that would be published with it: {0}"
+    )]
+    Verify(#[source] VerifyError),
+}
+
+impl IssuedChain {
+    /// Checks what a CA sent for a request with this public key (DER of the
+    /// `SubjectPublicKeyInfo`) and this plan, against the bundle of the workload's own trust
+    /// domain.
+    pub fn check(
+        raw: &RawChain,
+        public_key: &[u8],
+        plan: &IssuePlan,
+        bundle: &TrustBundle,
+        algorithms: Algorithms<'_>,
+        now: Timestamp,
+    ) -> Result<Self, CheckError> {
+        if raw.certificate.trim().is_empty() {
+            return Err(CheckError::Nothing);
+        }
+        let chain = Chain::parse_pem(raw.pem().as_bytes()).map_err(CheckError::Chain)?;
+        check_leaf(&chain, public_key, plan)?;
+        let leaf = chain.leaf();
+        let behind = leaf.not_before().duration_since(now);
+        if behind > MAX_CLOCK_SKEW {
+            let (seconds, not_before) = (behind.as_secs(), leaf.not_before());
+            return Err(CheckError::NotYetValid {
+                seconds,
+                not_before,
+            });
+        }
+        if now > leaf.not_after() {
+            let seconds = now.duration_since(leaf.not_after()).as_secs();
+            return Err(CheckError::Expired {
+                seconds,
+                not_after: leaf.not_after(),
+            });
+        }
+        // Within the allowed skew, the moment at which the CA signed counts.
+        let path = verify::path(&chain, bundle, algorithms, now.max(leaf.not_before()))
+            .map_err(CheckError::Verify)?;
+        let effective_not_after = path.effective_not_after();
+        let remarks = remarks(&chain, plan.validity, effective_not_after, now);
+        Ok(Self {
+            chain,
+            effective_not_after,
+            remarks,
+        })
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// When the first certificate of the verified path ends.
+    pub fn effective_not_after(&self) -> Timestamp {
+        self.effective_not_after
+    }
+
+    /// What an operator should know.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+}
+
+impl RawChain {
+    fn pem(&self) -> String {
+        let mut pem = String::new();
+        for part in std::iter::once(&self.certificate).chain(&self.chain) {
+            pem.push_str(part);
+            pem.push('\n');
+        }
+        pem
+    }
+}
+
+fn check_leaf(chain: &Chain, public_key: &[u8], plan: &IssuePlan) -> Result<(), CheckError> {
+    let leaf = chain.leaf();
+    if leaf.public_key() != public_key {
+        return Err(CheckError::OtherKey);
+    }
+    let got = leaf::svid(leaf).map_err(CheckError::Leaf)?;
+    if got != plan.spiffe_id {
+        return Err(CheckError::OtherIdentity {
+            asked: plan.spiffe_id.clone(),
+            got,
+        });
+    }
+    if !leaf.subject_is_empty() {
+        return Err(CheckError::Subject {
+            subject: leaf.subject_text().to_owned(),
+        });
+    }
+    match leaf.names().dns.len() + leaf.names().others {
+        0 => Ok(()),
+        count => Err(CheckError::ExtraNames { count }),
+    }
+}
+
+fn remarks(chain: &Chain, asked: Duration, until: Timestamp, now: Timestamp) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    if chain.was_repaired() {
+        remarks.push(Remark::Reordered);
+    }
+    let leaf = chain.leaf();
+    // notAfter is inclusive: a certificate of 60 s ends 59 s after it began.
+    let got = until.duration_since(leaf.not_before()).as_secs() + 1;
+    if u64::try_from(got).unwrap_or(0) + 1 < asked.as_secs() {
+        remarks.push(Remark::Truncated {
+            asked: asked.as_secs(),
+            got,
+            until,
+        });
+    }
+    let behind = leaf.not_before().duration_since(now).as_secs();
+    if behind > 0 {
+        remarks.push(Remark::ClockBehind { seconds: behind });
+    }
+    remarks
+}
+
+#[cfg(test)]
+#[path = "issued_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! What will be asked for: identity, key, lifetime.
+use std::time::Duration;
+
+use certagent_svid::{SpiffeId, SpiffeIdError, TrustDomain};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    algorithm::KeyAlgorithm,
+    config::{CertificatePolicy, TrustPolicy},
+};
+
+/// One certificate to be asked for. It is recorded with the certificate, so that an edit of the
+/// configuration never moves the dates of a certificate that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuePlan {
+    /// The one URI name.
+    #[serde(with = "as_text")]
+    pub spiffe_id: SpiffeId,
+    /// Kind of the key to be made.
+    pub algorithm: KeyAlgorithm,
+    /// The lifetime to ask for, whole seconds.
+    pub validity: Duration,
+    /// The share of the lifetime that remains when renewal may begin, 1 to 99.
+    pub rotation_window_percentage: u8,
+}
+
+/// Why no certificate may be asked for.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The trust domain has no store in the `TrustConfig`.
+    #[error(
+        "the TrustConfig has no trustStores entry for the workload's own trust domain {trust_domain}; add one, or correct the trust domain"
+    )]
+    NoTrustStore {
+        /// The workload's trust domain.
+        trust_domain: TrustDomain,
+    },
+    /// Namespace and service account make no SPIFFE ID.
+    #[error(
+        "namespace \"{namespace}\" and service account \"{service_account}\" make no SPIFFE ID: {reason}"
+    )]
+    Identity {
+        /// The workload's namespace.
+        namespace: String,
+        /// The workload's service account.
+        service_account: String,
+        /// What the standard forbids.
+        reason: SpiffeIdError,
+    },
+}
+
+/// `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`.
+pub fn workload_id(
+    trust_domain: &TrustDomain,
+    namespace: &str,
+    service_account: &str,
+) -> Result<SpiffeId, PlanError> {
+    SpiffeId::from_segments(
+        trust_domain.clone(),
+        &["ns", namespace, "sa", service_account],
+    )
+    .map_err(|reason| PlanError::Identity {
+        namespace: namespace.to_owned(),
+        service_account: service_account.to_owned(),
+        reason,
+    })
+}
+
+impl IssuePlan {
+    /// The plan for one workload under the active configuration.
+    pub fn new(
+        policy: &CertificatePolicy,
+        trust: &TrustPolicy,
+        spiffe_id: SpiffeId,
+    ) -> Result<Self, PlanError> {
+        let trust_domain = trust_domain(&spiffe_id);
+        if let Some(trust_domain) = trust_domain.filter(|own| !trust.stores.contains_key(own)) {
+            return Err(PlanError::NoTrustStore { trust_domain });
+        }
+        Ok(Self {
+            spiffe_id,
+            algorithm: policy.algorithm,
+            validity: policy.validity,
+            rotation_window_percentage: policy.rotation_window_percentage,
+        })
+    }
+}
+
+/// The trust domain of an id. A [`SpiffeId`] has a valid one by construction, which its crate
+/// hands out as text only.
+pub fn trust_domain(id: &SpiffeId) -> Option<TrustDomain> {
+    TrustDomain::new(id.trust_domain_name()).ok()
+}
+
+mod as_text {
+    use certagent_svid::SpiffeId;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        id: &SpiffeId,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<SpiffeId, D::Error> {
+        SpiffeId::new(String::deserialize(d)?).map_err(D::Error::custom)
+    }
+}

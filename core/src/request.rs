@@ -1,0 +1,129 @@
+//! A request for one certificate: all that must stay the same over every retry.
+//!
+//! CA Service ignores a `requestId` that it has seen, for at least 60 minutes and per location
+//! (google/cloud/security/privateca/v1/service.proto). So the ids are derived, not drawn: the same
+//! key and pool always give the same ids, and a retry after a lost reply buys nothing twice.
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use certagent_svid::certificate::hex;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::{algorithm::KeyAlgorithm, plan::IssuePlan, pool::CaPoolName};
+
+/// How long the same ids may be sent again: five minutes less than CA Service's guarantee.
+pub const REPLAY_WINDOW: SignedDuration = SignedDuration::from_mins(55);
+
+/// The UUID namespace of our request ids: a constant of this project.
+const NAMESPACE: Uuid = Uuid::from_u128(0x8f3d_6c1a_52be_4e0f_9a77_d1c4_5b20_e6a3);
+
+/// The form of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RequestForm {
+    /// `config`: nothing but the public key comes from outside the plan. What the guide asks for.
+    Config,
+    /// `pemCsr`: for a pool that forbids config-based issuance.
+    PemCsr,
+}
+
+/// One request, ready to be sent, and sent again byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedRequest {
+    /// The pool that is asked.
+    pub pool: CaPoolName,
+    /// Query parameter `certificateId`: derived from pool and public key.
+    pub certificate_id: String,
+    /// Query parameter `requestId`: a UUID, derived from pool and public key.
+    pub request_id: String,
+    /// The exact JSON body.
+    pub body: String,
+    /// What the request asks for.
+    pub plan: IssuePlan,
+    /// When the request was prepared.
+    pub created_at: Timestamp,
+    /// The moment until which this pool alone is asked while outcomes stay unknown.
+    pub budget_until: Timestamp,
+    /// It was sent, and nobody knows whether a certificate was sold for it.
+    pub outcome_unknown: bool,
+}
+
+impl PreparedRequest {
+    /// Prepares the request for a key, given as `SubjectPublicKeyInfo` and as a PEM CSR signed
+    /// by it.
+    pub fn new(
+        plan: IssuePlan,
+        pool: CaPoolName,
+        form: RequestForm,
+        public_key: &[u8],
+        csr_pem: &str,
+        now: Timestamp,
+        budget: SignedDuration,
+    ) -> Self {
+        let digest = Sha256::new()
+            .chain_update(pool.resource_name())
+            .chain_update([0])
+            .chain_update(public_key)
+            .finalize();
+        Self {
+            certificate_id: format!("certagent-{}", hex(&digest[..20])),
+            request_id: Uuid::new_v5(&NAMESPACE, &digest).to_string(),
+            body: body(&plan, form, csr_pem).to_string(),
+            plan,
+            pool,
+            created_at: now,
+            budget_until: now.saturating_add(budget).unwrap_or(Timestamp::MAX),
+            outcome_unknown: false,
+        }
+    }
+
+    /// The request may still be sent: CA Service would recognise it. A clock that was stepped
+    /// back since makes the request look unborn; then it counts as fresh.
+    pub fn may_be_replayed(&self, now: Timestamp) -> bool {
+        now.duration_since(self.created_at) < REPLAY_WINDOW
+    }
+
+    /// This pool alone is still to be asked.
+    pub fn within_budget(&self, now: Timestamp) -> bool {
+        now < self.budget_until
+    }
+}
+
+/// The Certificate resource of the REST API (privateca v1, resources.proto), as JSON.
+fn body(plan: &IssuePlan, form: RequestForm, csr_pem: &str) -> serde_json::Value {
+    let lifetime = format!("{}s", plan.validity.as_secs());
+    match form {
+        RequestForm::PemCsr => json!({ "lifetime": lifetime, "pemCsr": csr_pem }),
+        RequestForm::Config => json!({
+            "lifetime": lifetime,
+            "config": {
+                "subjectConfig": {
+                    "subject": {},
+                    "subjectAltName": { "uris": [plan.spiffe_id.to_string()] },
+                },
+                "x509Config": {
+                    "keyUsage": {
+                        "baseKeyUsage": {
+                            "digitalSignature": true,
+                            "keyEncipherment": encipherment(plan.algorithm),
+                        },
+                        "extendedKeyUsage": { "serverAuth": true, "clientAuth": true },
+                    },
+                    "caOptions": { "isCa": false },
+                },
+                "publicKey": { "format": "PEM", "key": STANDARD.encode(csr_pem) },
+            },
+        }),
+    }
+}
+
+/// RSA keys also carry key encipherment, for the TLS 1.2 suites that ask for it.
+pub fn encipherment(algorithm: KeyAlgorithm) -> bool {
+    algorithm.rsa_modulus_bits().is_some()
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,220 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::test_pki::{ID, now, plan};
+
+const CSR: &str = "-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n";
+const BUDGET: SignedDuration = SignedDuration::from_secs(60);
+
+fn pool(id: &str) -> CaPoolName {
+    format!("//privateca.googleapis.com/projects/shop-prod/locations/us-central1/caPools/{id}")
+        .parse()
+        .unwrap()
+}
+
+fn prepared(form: RequestForm, algorithm: KeyAlgorithm) -> PreparedRequest {
+    PreparedRequest::new(
+        plan(algorithm),
+        pool("issuing"),
+        form,
+        b"key",
+        CSR,
+        now(),
+        BUDGET,
+    )
+}
+
+fn sample() -> PreparedRequest {
+    prepared(RequestForm::Config, KeyAlgorithm::EcdsaP256)
+}
+
+fn body_of(request: &PreparedRequest) -> serde_json::Value {
+    serde_json::from_str(&request.body).unwrap()
+}
+
+#[test]
+fn the_ids_of_a_pool_and_a_key_are_the_same_for_ever() {
+    // Pinned: a program that derived other ids would buy again what an older one has bought.
+    let request = sample();
+    assert_eq!(
+        request.certificate_id,
+        "certagent-99612120f38ee415ffbce63afc86eec9b47cd38f"
+    );
+    assert_eq!(request.request_id, "642553c1-114a-5cd8-8727-1642e589adcc");
+}
+
+#[test]
+fn the_ids_depend_on_pool_and_key_and_on_nothing_else() {
+    let ids =
+        |request: &PreparedRequest| (request.certificate_id.clone(), request.request_id.clone());
+    let first = sample();
+    let mut other_plan = plan(KeyAlgorithm::Rsa4096);
+    other_plan.validity *= 2;
+    other_plan.rotation_window_percentage = 10;
+    let later = PreparedRequest::new(
+        other_plan,
+        pool("issuing"),
+        RequestForm::PemCsr,
+        b"key",
+        "another",
+        now() + REPLAY_WINDOW,
+        BUDGET * 2,
+    );
+    assert_eq!(ids(&first), ids(&later));
+
+    for (pool_id, key) in [("other", b"key"), ("issuing", b"yek")] {
+        let other = PreparedRequest::new(
+            plan(KeyAlgorithm::EcdsaP256),
+            pool(pool_id),
+            RequestForm::Config,
+            key,
+            CSR,
+            now(),
+            BUDGET,
+        );
+        assert_ne!(other.certificate_id, first.certificate_id);
+        assert_ne!(other.request_id, first.request_id);
+    }
+}
+
+#[test]
+fn a_config_request_for_an_ec_key_has_exactly_this_body() {
+    let request = sample();
+    assert_eq!(
+        body_of(&request),
+        json!({
+            "lifetime": "3600s",
+            "config": {
+                "subjectConfig": {"subject": {}, "subjectAltName": {"uris": [ID]}},
+                "x509Config": {
+                    "keyUsage": {
+                        "baseKeyUsage": {"digitalSignature": true, "keyEncipherment": false},
+                        "extendedKeyUsage": {"serverAuth": true, "clientAuth": true},
+                    },
+                    "caOptions": {"isCa": false},
+                },
+                "publicKey": {
+                    "format": "PEM",
+                    "key": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUFBPQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K",
+                },
+            },
+        })
+    );
+    assert_eq!(sample().body, request.body);
+}
+
+#[test]
+fn a_config_request_for_an_rsa_key_adds_key_encipherment_and_nothing_else() {
+    for algorithm in [
+        KeyAlgorithm::Rsa2048,
+        KeyAlgorithm::Rsa3072,
+        KeyAlgorithm::Rsa4096,
+    ] {
+        let mut expected = body_of(&sample());
+        expected["config"]["x509Config"]["keyUsage"]["baseKeyUsage"]["keyEncipherment"] =
+            json!(true);
+        assert_eq!(body_of(&prepared(RequestForm::Config, algorithm)), expected);
+    }
+}
+
+#[test]
+fn a_request_by_csr_has_lifetime_and_csr_and_nothing_else() {
+    let request = prepared(RequestForm::PemCsr, KeyAlgorithm::EcdsaP256);
+    assert_eq!(
+        body_of(&request),
+        json!({"lifetime": "3600s", "pemCsr": CSR})
+    );
+}
+
+#[test]
+fn a_request_may_be_replayed_for_55_minutes_and_after_the_clock_was_stepped_back() {
+    let request = sample();
+    let second = SignedDuration::from_secs(1);
+    assert_eq!(REPLAY_WINDOW, SignedDuration::from_secs(3300));
+    assert!(request.may_be_replayed(now()));
+    assert!(request.may_be_replayed(now() + REPLAY_WINDOW - second));
+    assert!(!request.may_be_replayed(now() + REPLAY_WINDOW));
+    assert!(request.may_be_replayed(now() - REPLAY_WINDOW * 10));
+    assert!(request.may_be_replayed(Timestamp::MIN));
+    assert!(!request.may_be_replayed(Timestamp::MAX));
+}
+
+#[test]
+fn the_budget_ends_when_it_is_spent() {
+    let request = sample();
+    assert!(request.within_budget(now() + BUDGET - SignedDuration::from_nanos(1)));
+    assert!(!request.within_budget(now() + BUDGET));
+    let endless = PreparedRequest::new(
+        plan(KeyAlgorithm::EcdsaP256),
+        pool("issuing"),
+        RequestForm::Config,
+        b"key",
+        CSR,
+        now(),
+        SignedDuration::MAX,
+    );
+    assert_eq!(endless.budget_until, Timestamp::MAX);
+}
+
+#[test]
+fn a_record_with_a_wrong_identity_or_pool_does_not_read() {
+    let good = serde_json::to_value(sample()).unwrap();
+    for (pointer, value) in [
+        ("/plan/spiffe_id", json!("https://example.org/")),
+        ("/pool", json!("projects/p")),
+        ("/plan/algorithm", json!("dsa")),
+        ("/created_at", json!("yesterday")),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        assert!(
+            serde_json::from_value::<PreparedRequest>(bad).is_err(),
+            "{pointer}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn ids_always_have_the_syntax_that_the_service_asks_for(key in any::<Vec<u8>>(), form: bool) {
+        let form = if form { RequestForm::Config } else { RequestForm::PemCsr };
+        let algorithm = KeyAlgorithm::EcdsaP256;
+        let request =
+            PreparedRequest::new(plan(algorithm), pool("p"), form, &key, CSR, now(), BUDGET);
+        prop_assert!((1..=63).contains(&request.certificate_id.len()));
+        prop_assert!(
+            request
+                .certificate_id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        );
+        let uuid = Uuid::parse_str(&request.request_id).unwrap();
+        prop_assert_eq!(uuid.get_version_num(), 5);
+        prop_assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
+        prop_assert!(!uuid.is_nil());
+        prop_assert_eq!(uuid.hyphenated().to_string(), request.request_id);
+    }
+
+    #[test]
+    fn a_request_reads_back_as_it_was_written(
+        algorithm in prop::sample::select(&KeyAlgorithm::ALL),
+        config: bool,
+        key in any::<Vec<u8>>(),
+        csr in any::<String>(),
+        validity in 1..u64::from(u32::MAX),
+        percentage in 1_u8..100,
+        nanos in 0..i64::MAX,
+        unknown: bool,
+    ) {
+        let mut plan = plan(algorithm);
+        plan.validity = std::time::Duration::from_secs(validity);
+        plan.rotation_window_percentage = percentage;
+        let form = if config { RequestForm::Config } else { RequestForm::PemCsr };
+        let created = Timestamp::from_nanosecond(nanos.into()).unwrap();
+        let mut request =
+            PreparedRequest::new(plan, pool("issuing"), form, &key, &csr, created, BUDGET);
+        request.outcome_unknown = unknown;
+        let text = serde_json::to_string(&request).unwrap();
+        prop_assert_eq!(serde_json::from_str::<PreparedRequest>(&text).unwrap(), request);
+    }
+}

@@ -1,0 +1,228 @@
+//! A credential: the files of one generation, parsed, and known to belong together.
+use std::path::Path;
+
+use certagent_svid::{
+    Certificate, Chain, PrivateKey, SpiffeId, TrustBundle, TrustBundles, bundle_map, layout, leaf,
+    verify::{self, Algorithms, VerifiedPath, VerifyError},
+};
+use jiff::Timestamp;
+
+use crate::{FileProblem, Files, Layout, ReadError, read_files};
+
+/// One coherent credential: key, chain, roots and bundles of the same generation.
+///
+/// The key fits the leaf and every part parses. Whether the chain leads to the roots *now* is
+/// [`Snapshot::verify`].
+#[derive(Debug)]
+pub struct Snapshot {
+    layout: Layout,
+    chain: Chain,
+    key: PrivateKey,
+    roots: TrustBundle,
+    bundles: Option<TrustBundles>,
+    spiffe_id: SpiffeId,
+}
+
+/// Reads the credential in `directory`, coherently. See [`read_files`] and [`Snapshot::parse`].
+pub fn read(directory: &Path) -> Result<Snapshot, ReadError> {
+    Snapshot::parse(&read_files(directory)?)
+}
+
+impl Snapshot {
+    /// Parses files and checks that they belong together.
+    ///
+    /// Demanded: a chain whose leaf has a SPIFFE ID, a PKCS#8 key that fits it, and at least one
+    /// root, from `ca_certificates.pem` or else from the bundle map. `trust_bundles.json` and
+    /// `credential-bundle.pem` may be missing; if they are there, they must agree with the rest.
+    pub fn parse(files: &Files) -> Result<Self, ReadError> {
+        let chain = chain(files, layout::CERTIFICATES)?;
+        let spiffe_id = leaf::spiffe_id(chain.leaf()).map_err(|source| ReadError::Leaf {
+            path: files.path(layout::CERTIFICATES),
+            source,
+        })?;
+        let key = key(files, layout::PRIVATE_KEY)?;
+        if !key.fits(chain.leaf()) {
+            return Err(ReadError::KeyMismatch {
+                key: files.path(layout::PRIVATE_KEY),
+                certificates: files.path(layout::CERTIFICATES),
+            });
+        }
+        let bundles = bundles(files)?;
+        let roots = roots(files, &spiffe_id, bundles.as_ref())?;
+        credential_bundle(files, &key, &chain)?;
+        Ok(Self {
+            layout: files.layout().clone(),
+            chain,
+            key,
+            roots,
+            bundles,
+            spiffe_id,
+        })
+    }
+
+    /// How the directory's files are replaced, and which generation this is.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The name of the generation, where the directory has generations.
+    pub fn generation(&self) -> Option<&str> {
+        match &self.layout {
+            Layout::Swapped { generation } => Some(generation),
+            Layout::Plain => None,
+        }
+    }
+
+    /// Whose credential it is.
+    pub fn spiffe_id(&self) -> &SpiffeId {
+        &self.spiffe_id
+    }
+
+    /// Leaf and intermediates.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The private key, which fits the leaf.
+    pub fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
+    /// The roots of the leaf's own trust domain; at least one.
+    pub fn roots(&self) -> &[Certificate] {
+        self.roots.roots()
+    }
+
+    /// The same roots, as the bundle of the leaf's trust domain.
+    pub fn bundle(&self) -> &TrustBundle {
+        &self.roots
+    }
+
+    /// The roots of every trusted domain, if the directory has a bundle map.
+    pub fn bundles(&self) -> Option<&TrustBundles> {
+        self.bundles.as_ref()
+    }
+
+    /// Verifies that the chain leads to one of the snapshot's own roots at `now`.
+    pub fn verify(
+        &self,
+        algorithms: Algorithms<'_>,
+        now: Timestamp,
+    ) -> Result<VerifiedPath, VerifyError> {
+        verify::path(&self.chain, &self.roots, algorithms, now)
+    }
+}
+
+fn content<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], ReadError> {
+    files
+        .get(name)
+        .map_err(|problem| file_error(files, name, problem))
+}
+
+fn optional<'a>(files: &'a Files, name: &str) -> Result<Option<&'a [u8]>, ReadError> {
+    files
+        .optional(name)
+        .map_err(|problem| file_error(files, name, problem))
+}
+
+fn file_error(files: &Files, name: &str, problem: &FileProblem) -> ReadError {
+    ReadError::File {
+        path: files.path(name),
+        problem: problem.clone(),
+    }
+}
+
+fn chain(files: &Files, name: &str) -> Result<Chain, ReadError> {
+    Chain::parse_pem(content(files, name)?).map_err(|source| ReadError::Chain {
+        path: files.path(name),
+        source,
+    })
+}
+
+fn key(files: &Files, name: &str) -> Result<PrivateKey, ReadError> {
+    PrivateKey::from_pem(content(files, name)?).map_err(|source| ReadError::Key {
+        path: files.path(name),
+        source,
+    })
+}
+
+fn bundles(files: &Files) -> Result<Option<TrustBundles>, ReadError> {
+    optional(files, layout::TRUST_BUNDLES)?
+        .map(bundle_map::parse)
+        .transpose()
+        .map_err(|source| ReadError::Bundles {
+            path: files.path(layout::TRUST_BUNDLES),
+            source,
+        })
+}
+
+/// The roots of the leaf's trust domain: GCE's newer agent writes them into the map only.
+fn roots(
+    files: &Files,
+    spiffe_id: &SpiffeId,
+    bundles: Option<&TrustBundles>,
+) -> Result<TrustBundle, ReadError> {
+    let trust_domain = spiffe_id.trust_domain();
+    let mapped = bundles.and_then(|bundles| bundles.get(trust_domain));
+    let path = files.path(layout::CA_CERTIFICATES);
+    let own = match (optional(files, layout::CA_CERTIFICATES)?, mapped) {
+        (Some(pem), _) => Certificate::parse_pem_list(pem).map_err(|source| ReadError::Roots {
+            path: path.clone(),
+            source,
+        })?,
+        (None, Some(mapped)) => mapped.roots().to_vec(),
+        (None, None) => {
+            return Err(file_error(
+                files,
+                layout::CA_CERTIFICATES,
+                &FileProblem::Missing,
+            ));
+        }
+    };
+    if own.is_empty() {
+        let trust_domain = trust_domain.to_string();
+        return Err(ReadError::NoRoots { path, trust_domain });
+    }
+    if let Some(stranger) = own.iter().find(|root| !root.is_ca()) {
+        let subject = stranger.subject_text().to_owned();
+        return Err(ReadError::RootNotCa { path, subject });
+    }
+    let own = TrustBundle::new(trust_domain.clone(), own);
+    match mapped {
+        Some(mapped) if mapped.roots() != own.roots() => Err(ReadError::BundlesDiffer {
+            path: files.path(layout::TRUST_BUNDLES),
+            roots: path,
+            trust_domain: trust_domain.to_string(),
+        }),
+        _ => Ok(own),
+    }
+}
+
+fn credential_bundle(
+    files: &Files,
+    expected_key: &PrivateKey,
+    expected_chain: &Chain,
+) -> Result<(), ReadError> {
+    let name = layout::CREDENTIAL_BUNDLE;
+    if optional(files, name)?.is_none() {
+        return Ok(());
+    }
+    let differs = |what, other| {
+        Err(ReadError::CredentialBundleDiffers {
+            path: files.path(name),
+            what,
+            other: files.path(other),
+        })
+    };
+    if key(files, name)?.public_key() != expected_key.public_key() {
+        return differs("key", layout::PRIVATE_KEY);
+    }
+    if chain(files, name)? != *expected_chain {
+        return differs("chain", layout::CERTIFICATES);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! One create request: its query, and its body as an order that can be signed.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::emulator::Pool;
+use crate::errors::ApiError;
+use crate::faults::CertificateFault;
+use crate::issue::Issued;
+use crate::policy::Mode;
+use crate::pool::{Tier, is_resource_id};
+use crate::request::Asked;
+use crate::scalars::ProtoDuration;
+use crate::wire::{self, CertificateJson, CreateBody, SubjectMode};
+
+/// The query parameters of a create request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateQuery {
+    /// The certificate's id: required on ENTERPRISE pools, ignored on DEVOPS ones.
+    pub certificate_id: Option<String>,
+    /// A UUID; a repetition within an hour returns the first certificate.
+    pub request_id: Option<String>,
+    /// Check and describe, but issue nothing.
+    pub validate_only: bool,
+    /// Id of the CA that must sign.
+    pub issuing_certificate_authority_id: Option<String>,
+}
+
+/// What a request orders, after all checks that do not depend on earlier requests.
+pub(crate) struct Order {
+    asked: Asked,
+    lifetime: SignedDuration,
+    pem_csr: Option<String>,
+    config: Option<Value>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Order {
+    pub(crate) fn parse(pool: &Pool, body: &[u8]) -> Result<Self, ApiError> {
+        let mut value = wire::parse_json(body)?;
+        let body: CreateBody = wire::from_value(&value)?;
+        match body.subject_mode {
+            SubjectMode::Default => {}
+            SubjectMode::ReflectedSpiffe => {
+                return Err(ApiError::invalid(
+                    "subject_mode REFLECTED_SPIFFE is not supported yet by this emulator.",
+                ));
+            }
+            SubjectMode::RdnSequence => {
+                return Err(ApiError::invalid(
+                    "subject_mode RDN_SEQUENCE is not supported by this emulator.",
+                ));
+            }
+        }
+        if let Some(template) = body.certificate_template {
+            return Err(ApiError::not_found(&template));
+        }
+        if body.requested_not_before_time.is_some() {
+            return Err(ApiError::invalid(
+                "requested_not_before_time is not allowed by the issuance policy of the CA pool.",
+            ));
+        }
+        let lifetime = body
+            .lifetime
+            .map(|lifetime| lifetime.0)
+            .filter(SignedDuration::is_positive)
+            .ok_or_else(|| {
+                ApiError::invalid("certificate.lifetime is required and must be positive.")
+            })?;
+        let (mode, asked) = match (&body.pem_csr, body.config) {
+            (Some(csr), None) => (Mode::Csr, Asked::from_csr(csr)?),
+            (None, Some(config)) => (Mode::Config, Asked::from_config(config)?),
+            _ => {
+                return Err(ApiError::invalid(
+                    "Exactly one of certificate.pem_csr and certificate.config must be set.",
+                ));
+            }
+        };
+        let asked = pool.spec.issuance_policy.apply(mode, lifetime, asked)?;
+        let ca_options = asked.x509.ca_options.unwrap_or_default();
+        if ca_options.is_ca == Some(true) || ca_options.max_issuer_path_length.is_some() {
+            return Err(ApiError::invalid(
+                "ca_options ask for a CA certificate; this emulator signs leaves only.",
+            ));
+        }
+        let config = value.get_mut("config").map(Value::take);
+        Ok(Self {
+            asked,
+            lifetime,
+            pem_csr: body.pem_csr,
+            config,
+            labels: body.labels,
+        })
+    }
+
+    /// Signs, and describes what was signed; the second value is the serial.
+    pub(crate) fn fill(
+        self,
+        pool: &Pool,
+        certificate_id: Option<&str>,
+        now: Timestamp,
+        fault: Option<&CertificateFault>,
+    ) -> Result<(CertificateJson, String), ApiError> {
+        let backdate = pool.spec.issuance_policy.backdate();
+        let Issued {
+            leaf,
+            chain,
+            serial,
+            description,
+        } = pool
+            .ca
+            .issue(self.asked, self.lifetime, backdate, now, fault)?;
+        let id = certificate_id.unwrap_or(&serial);
+        let certificate = CertificateJson {
+            name: format!("{}/certificates/{id}", pool.spec.name),
+            pem_csr: self.pem_csr,
+            config: self.config,
+            issuer_certificate_authority: pool.ca.name(),
+            lifetime: ProtoDuration(self.lifetime),
+            pem_certificate: leaf,
+            pem_certificate_chain: chain,
+            certificate_description: description,
+            create_time: now,
+            update_time: now,
+            labels: self.labels,
+        };
+        Ok((certificate, serial))
+    }
+}
+
+/// The id under which the certificate is kept: none on a DEVOPS pool, which ignores it.
+pub(crate) fn check_certificate_id<'a>(
+    pool: &Pool,
+    query: &'a CreateQuery,
+) -> Result<Option<&'a str>, ApiError> {
+    match (pool.spec.tier, query.certificate_id.as_deref()) {
+        (Tier::Enterprise, None) => Err(ApiError::invalid(
+            "certificate_id is required when the CA pool is of tier ENTERPRISE.",
+        )),
+        (_, Some(id)) if !is_resource_id(id) => Err(ApiError::invalid(format!(
+            "certificate_id {id:?} does not match [a-zA-Z0-9_-]{{1,63}}."
+        ))),
+        (Tier::Devops, _) => Ok(None),
+        (Tier::Enterprise, Some(id)) => Ok(Some(id)),
+    }
+}
+
+pub(crate) fn check_issuer(pool: &Pool, query: &CreateQuery) -> Result<(), ApiError> {
+    match &query.issuing_certificate_authority_id {
+        Some(id) if id != pool.ca.id() => Err(ApiError::not_found(&format!(
+            "{}/certificateAuthorities/{id}",
+            pool.spec.name
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,12 @@
+//! The emulator from outside: in process for the rules, over loopback for the REST face.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy knows tests by their attribute, not the functions that they share"
+)]
+
+mod faults;
+mod issuing;
+mod rest;
+mod state;
+mod support;
