@@ -48,7 +48,13 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Log")]
 pub(crate) struct LogArgs {
     /// How log lines look, on standard error
-    #[arg(long, global = true, value_enum, default_value_t, env = "CERTAGENT_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "CERTAGENT_LOG_FORMAT"
+    )]
     pub(crate) log_format: LogFormat,
     /// What is logged: error, warn, info, debug or trace, or a filter by module
     #[arg(long, global = true, value_name = "FILTER", env = "CERTAGENT_LOG")]
@@ -203,17 +209,31 @@ pub(crate) struct WorkloadArgs {
     #[arg(requires_all = ["namespace", "service_account"])]
     pub(crate) volume: Option<String>,
     /// Its namespace
-    #[arg(long, value_name = "NAME", env = "CERTAGENT_NAMESPACE", requires = "volume")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "CERTAGENT_NAMESPACE",
+        requires = "volume"
+    )]
     pub(crate) namespace: Option<String>,
     /// Its service account
-    #[arg(long, value_name = "NAME", env = "CERTAGENT_SERVICE_ACCOUNT", requires = "volume")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "CERTAGENT_SERVICE_ACCOUNT",
+        requires = "volume"
+    )]
     pub(crate) service_account: Option<String>,
 }
 
 impl RunArgs {
     /// What the objects are read with.
     pub(crate) fn settings(&self) -> Settings {
-        let WorkloadArgs { volume, namespace, service_account } = &self.workload;
+        let WorkloadArgs {
+            volume,
+            namespace,
+            service_account,
+        } = &self.workload;
         let workload = volume.as_ref().map(|volume| WorkloadSpec {
             trust_domain: None,
             namespace: namespace.clone(),
@@ -239,7 +259,12 @@ pub(crate) struct WaitArgs {
     #[arg(value_parser = value::path)]
     pub(crate) dir: PathBuf,
     /// Give up after this time
-    #[arg(long, value_name = "DURATION", default_value = "60s", env = "CERTAGENT_WAIT_TIMEOUT")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "60s",
+        env = "CERTAGENT_WAIT_TIMEOUT"
+    )]
     #[arg(value_parser = value::duration)]
     pub(crate) timeout: Duration,
 }

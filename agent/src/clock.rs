@@ -47,10 +47,10 @@ impl Clock for SystemClock {
     }
 }
 
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub use manual::ManualClock;
 
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 mod manual {
     use tokio::sync::watch;
 
@@ -65,13 +65,16 @@ mod manual {
     impl ManualClock {
         /// A clock that stands at `now`.
         pub fn new(now: Timestamp) -> Self {
-            Self { now: watch::Sender::new(now) }
+            Self {
+                now: watch::Sender::new(now),
+            }
         }
 
         /// Moves the clock by `step`, forward or back, and wakes whoever waits for a moment that
         /// has come.
         pub fn step(&self, step: jiff::SignedDuration) {
-            self.now.send_modify(|now| *now = now.saturating_add(step).unwrap_or(*now));
+            self.now
+                .send_modify(|now| *now = now.saturating_add(step).unwrap_or(*now));
         }
 
         /// Sets the clock.
@@ -90,7 +93,11 @@ mod manual {
             let start = *now.borrow_and_update();
             Box::pin(async move {
                 // The sender lives in the clock; if that is gone, nobody will ever step it.
-                if now.wait_for(|now| *now >= deadline || *now < start).await.is_err() {
+                if now
+                    .wait_for(|now| *now >= deadline || *now < start)
+                    .await
+                    .is_err()
+                {
                     std::future::pending::<()>().await;
                 }
             })

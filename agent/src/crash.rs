@@ -26,10 +26,8 @@ pub const POINTS: &[&str] = &[
 pub fn point(name: &'static str) {
     debug_assert!(POINTS.contains(&name), "an unlisted write point: {name}");
     if std::env::var_os("CERTAGENT_TEST_KILL_AT").is_some_and(|wanted| wanted == name) {
-        let killed = rustix::process::kill_process(
-            rustix::process::getpid(),
-            rustix::process::Signal::KILL,
-        );
+        let killed =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         debug_assert!(killed.is_ok(), "the process cannot kill itself");
     }
 }

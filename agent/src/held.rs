@@ -104,8 +104,10 @@ impl Held {
         now: Timestamp,
     ) -> Result<Self, HeldError> {
         let spiffe_id = assignment.spiffe_id.clone();
-        let trust_domain = plan::trust_domain(&spiffe_id)
-            .ok_or_else(|| HeldError::TrustDomain { spiffe_id: spiffe_id.clone() })?;
+        let trust_domain =
+            plan::trust_domain(&spiffe_id).ok_or_else(|| HeldError::TrustDomain {
+                spiffe_id: spiffe_id.clone(),
+            })?;
         let dir = VolumeDir::open(&assignment.path, &assignment.access)?;
         let id = dir.id().clone();
         let state = state.volume(&id);
@@ -133,15 +135,29 @@ impl Held {
             self.published_trust = snapshot.bundles().map(trust_hash);
             self.install_found(&snapshot, record.as_ref(), policy, now);
         }
-        if let Some((key, request)) = self.pending() {
-            if self.certificate.as_ref().is_some_and(|there| there.public_key == key.public_key()) {
-                // The process ended between the swap and the end of its book-keeping.
-                info!(volume = %self.dir.path().display(), "finishing what an earlier process began");
-                self.write_record(&request.plan, Some(request.pool.to_string()))?;
-                self.state.pending().clear()?;
-            } else {
+        let pending = match self.pending() {
+            Ok(pending) => pending,
+            // Looked at, and given up, when the volume is provisioned.
+            Err(error) => {
+                warn!(volume = %self.dir.path().display(), %error);
                 self.resume = true;
+                return Ok(());
             }
+        };
+        let Some((key, request)) = pending else {
+            return Ok(());
+        };
+        if self
+            .certificate
+            .as_ref()
+            .is_some_and(|there| there.public_key == key.public_key())
+        {
+            // The process ended between the swap and the end of its book-keeping.
+            info!(volume = %self.dir.path().display(), "finishing what an earlier process began");
+            self.write_record(&request.plan, Some(request.pool.to_string()))?;
+            self.state.pending().clear()?;
+        } else {
+            self.resume = true;
         }
         Ok(())
     }
@@ -202,16 +218,20 @@ impl Held {
             info!(volume = %self.dir.path().display(), serial,
                 "a valid credential without a record was found and is kept");
         }
-        let lifetime = leaf.not_after().duration_since(leaf.not_before()) + SignedDuration::from_secs(1);
+        let lifetime =
+            leaf.not_after().duration_since(leaf.not_before()) + SignedDuration::from_secs(1);
         let state = CertState {
             not_before: leaf.not_before(),
             not_after: effective,
             issued_at: record.map_or(leaf.not_before(), |record| record.issued_at),
             validity: record.map_or(lifetime, |record| {
-                SignedDuration::from_secs(i64::try_from(record.validity_seconds).unwrap_or(i64::MAX))
+                SignedDuration::from_secs(
+                    i64::try_from(record.validity_seconds).unwrap_or(i64::MAX),
+                )
             }),
-            rotation_window_percentage: record
-                .map_or(policy.rotation_window_percentage, |r| r.rotation_window_percentage),
+            rotation_window_percentage: record.map_or(policy.rotation_window_percentage, |r| {
+                r.rotation_window_percentage
+            }),
             spread: rotation::spread(self.id.as_str(), &serial),
         };
         self.certificate = Some(Installed::new(leaf, state));
@@ -261,15 +281,8 @@ impl Held {
     }
 
     /// The request that is under way, with its key.
-    pub fn pending(&self) -> Option<(PrivateKey, PreparedRequest)> {
-        match self.state.pending().load() {
-            Ok(pending) => pending,
-            Err(error) => {
-                warn!(volume = %self.dir.path().display(), %error,
-                    "a request of an earlier process cannot be read and is given up");
-                None
-            }
-        }
+    pub fn pending(&self) -> Result<Option<(PrivateKey, PreparedRequest)>, HeldError> {
+        Ok(self.state.pending().load()?)
     }
 
     /// Keeps a request and its key before the first byte leaves.
@@ -312,11 +325,15 @@ impl Held {
             not_before: leaf.not_before(),
             not_after: issued.effective_not_after(),
             issued_at: now,
-            validity: SignedDuration::try_from(request.plan.validity).unwrap_or(SignedDuration::MAX),
+            validity: SignedDuration::try_from(request.plan.validity)
+                .unwrap_or(SignedDuration::MAX),
             rotation_window_percentage: request.plan.rotation_window_percentage,
             spread: rotation::spread(self.id.as_str(), &leaf.serial_hex()),
         };
-        let before = self.certificate.replace(Installed::new(leaf, state)).is_some();
+        let before = self
+            .certificate
+            .replace(Installed::new(leaf, state))
+            .is_some();
         self.write_record(&request.plan, Some(request.pool.to_string()))?;
         self.clear_pending()?;
         Ok(before)
@@ -333,14 +350,24 @@ impl Held {
     /// new ones.
     fn whole(&self, trust: &Trust) -> TrustBundles {
         let mut bundles = trust.bundles().clone();
-        if bundles.iter().all(|bundle| trust.is_complete(bundle.trust_domain())) {
+        if bundles
+            .iter()
+            .all(|bundle| trust.is_complete(bundle.trust_domain()))
+        {
             return bundles;
         }
         let published = self.dir.read_current().ok().flatten();
-        for old in published.iter().filter_map(Snapshot::bundles).flat_map(TrustBundles::iter) {
+        for old in published
+            .iter()
+            .filter_map(Snapshot::bundles)
+            .flat_map(TrustBundles::iter)
+        {
             let domain = old.trust_domain();
             if trust.is_anchored(domain) && !trust.is_complete(domain) {
-                let known = bundles.get(domain).map(TrustBundle::roots).unwrap_or_default();
+                let known = bundles
+                    .get(domain)
+                    .map(TrustBundle::roots)
+                    .unwrap_or_default();
                 let both = known.iter().chain(old.roots()).cloned().collect::<Vec<_>>();
                 bundles.insert(TrustBundle::new(domain.clone(), both));
             }
@@ -373,7 +400,9 @@ impl Held {
         let bundles = self.whole(trust);
         let own = bundles
             .get(&self.trust_domain)
-            .ok_or_else(|| HeldError::NoBundle { trust_domain: self.trust_domain.clone() })?;
+            .ok_or_else(|| HeldError::NoBundle {
+                trust_domain: self.trust_domain.clone(),
+            })?;
         let (trust_bundles, sequences) = self.render(&bundles)?;
         let content = Content {
             certificates: chain_pem,
@@ -383,7 +412,9 @@ impl Held {
         };
         let written = self.dir.write(&content, now, &|snapshot: &Snapshot| {
             let not_before = snapshot.chain().leaf().not_before();
-            snapshot.verify(webpki::ALL_VERIFICATION_ALGS, now.max(not_before)).map(|_| ())
+            snapshot
+                .verify(webpki::ALL_VERIFICATION_ALGS, now.max(not_before))
+                .map(|_| ())
         })?;
         self.published_trust = Some(trust_hash(&bundles));
         self.sequences = sequences;
@@ -410,13 +441,17 @@ impl Held {
             })
             .collect();
         let json = bundle_map::render(bundles, |domain| {
-            sequences.get(domain.as_str()).map_or(1, |known| known.sequence)
+            sequences
+                .get(domain.as_str())
+                .map_or(1, |known| known.sequence)
         })?;
         Ok((json, sequences))
     }
 
     fn write_record(&mut self, plan: &IssuePlan, pool: Option<String>) -> Result<(), HeldError> {
-        let Some(installed) = &self.certificate else { return Ok(()) };
+        let Some(installed) = &self.certificate else {
+            return Ok(());
+        };
         self.state.save_record(&Record {
             version: Record::VERSION,
             volume: self.dir.path().display().to_string(),

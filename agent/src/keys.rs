@@ -62,7 +62,9 @@ pub enum NewKeyError {
 impl Default for Keys {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { rsa: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))) }
+        Self {
+            rsa: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
+        }
     }
 }
 
@@ -76,19 +78,28 @@ impl Keys {
             KeyAlgorithm::Rsa3072 => KeySize::Rsa3072,
             KeyAlgorithm::Rsa4096 => KeySize::Rsa4096,
         };
-        let turn = Arc::clone(&self.rsa).acquire_owned().await.map_err(|_| NewKeyError::Ending)?;
+        let turn = Arc::clone(&self.rsa)
+            .acquire_owned()
+            .await
+            .map_err(|_closed| NewKeyError::Ending)?;
         let made = tokio::task::spawn_blocking(move || {
             let der = rsa_key(size);
             drop(turn);
             der
         });
-        read_back(algorithm, made.await.map_err(|_| NewKeyError::Ending)?)
+        read_back(
+            algorithm,
+            made.await.map_err(|_stopped| NewKeyError::Ending)?,
+        )
     }
 }
 
 /// A PEM CSR for the plan, signed by the key: empty subject, one URI name.
 pub fn csr_pem(plan: &IssuePlan, key: &PrivateKey) -> Result<String, NewKeyError> {
-    let failed = |reason| NewKeyError::Csr { spiffe_id: plan.spiffe_id.to_string(), reason };
+    let failed = |reason| NewKeyError::Csr {
+        spiffe_id: plan.spiffe_id.to_string(),
+        reason,
+    };
     let mut signer = signer(plan.algorithm, key).map_err(failed)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -98,8 +109,10 @@ pub fn csr_pem(plan: &IssuePlan, key: &PrivateKey) -> Result<String, NewKeyError
     if encipherment(plan.algorithm) {
         params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
     }
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     let csr = params.serialize_request(&signer).and_then(|csr| csr.pem());
     // rcgen's own copy of the key; the one inside aws-lc goes when the signer is dropped.
     signer.zeroize();
@@ -126,11 +139,19 @@ fn read_back(
 }
 
 fn p256_key() -> Option<Zeroizing<Vec<u8>>> {
-    p256::SecretKey::try_generate().ok()?.to_pkcs8_der().ok().map(|document| document.to_bytes())
+    p256::SecretKey::try_generate()
+        .ok()?
+        .to_pkcs8_der()
+        .ok()
+        .map(|document| document.to_bytes())
 }
 
 fn p384_key() -> Option<Zeroizing<Vec<u8>>> {
-    p384::SecretKey::try_generate().ok()?.to_pkcs8_der().ok().map(|document| document.to_bytes())
+    p384::SecretKey::try_generate()
+        .ok()?
+        .to_pkcs8_der()
+        .ok()
+        .map(|document| document.to_bytes())
 }
 
 fn rsa_key(size: KeySize) -> Option<Zeroizing<Vec<u8>>> {
@@ -169,7 +190,9 @@ mod tests {
             let read = rcgen::CertificateSigningRequestParams::from_pem(&pem).unwrap();
             assert_eq!(
                 read.params.subject_alt_names,
-                [SanType::URI("spiffe://example.org/ns/a/sa/b".try_into().unwrap())]
+                [SanType::URI(
+                    "spiffe://example.org/ns/a/sa/b".try_into().unwrap()
+                )]
             );
         }
     }

@@ -12,14 +12,15 @@ use crate::cli::{LogArgs, LogFormat};
 /// What is logged when nobody asked for anything: ours at `info`, libraries from `warn`.
 pub(crate) const DEFAULT_FILTER: &str = "warn,certagent=info";
 
-/// What is logged while a live view shows everything else.
-pub(crate) const QUIET_FILTER: &str = "warn";
+/// What is logged while a live view shows everything else: troubles, and what became of an edit.
+pub(crate) const QUIET_FILTER: &str = "warn,certagent::config=info";
 
 /// Starts the log of this process. A second call changes nothing.
 pub(crate) fn init(args: &LogArgs, default_filter: &str) -> LogOutput {
     let output = LogOutput::default();
     // The command line was checked when it was parsed.
-    let filter = EnvFilter::builder().parse_lossy(args.log_level.as_deref().unwrap_or(default_filter));
+    let filter =
+        EnvFilter::builder().parse_lossy(args.log_level.as_deref().unwrap_or(default_filter));
     // Nobody may be reading standard error any more; then there is nobody to complain to, and the
     // subscriber's own complaint would panic.
     let builder = tracing_subscriber::fmt()
@@ -31,7 +32,11 @@ pub(crate) fn init(args: &LogArgs, default_filter: &str) -> LogOutput {
             .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
             .with_target(false)
             .try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_ansi(false)
+            .try_init(),
     };
     if let Err(error) = started {
         tracing::debug!(%error, "the log runs already");
@@ -56,7 +61,13 @@ impl<'a> MakeWriter<'a> for LogOutput {
     type Writer = LogWriter;
 
     fn make_writer(&'a self) -> LogWriter {
-        LogWriter { view: self.view.read().unwrap_or_else(PoisonError::into_inner).clone() }
+        LogWriter {
+            view: self
+                .view
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
     }
 }
 

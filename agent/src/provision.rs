@@ -29,6 +29,7 @@ use crate::{
     issuer::{IssueError, Issuer},
     keys::{self, Keys, NewKeyError},
     trust::Trust,
+    volume::PendingError,
 };
 
 /// How long one pool alone is asked for a first certificate while outcomes stay unknown.
@@ -110,7 +111,10 @@ impl ProvisionError {
             Self::Plan(_) => true,
             Self::Check { reason, .. } => !may_heal(reason),
             Self::Issue(error) => {
-                matches!(error.class(), Class::Denied | Class::Invalid | Class::Refused)
+                matches!(
+                    error.class(),
+                    Class::Denied | Class::Invalid | Class::Refused
+                )
             }
             Self::NoRoots { .. } | Self::Key(_) | Self::Held(_) => false,
         };
@@ -151,18 +155,29 @@ pub async fn provision(
     let began = context.clock.now();
     let config = Arc::clone(&context.config.borrow().config);
     let trust = Arc::clone(&context.trust.borrow());
-    let plan = IssuePlan::new(&config.certificates, &config.trust, held.spiffe_id().clone())?;
-    let bundle = trust.bundle(held.trust_domain()).ok_or_else(|| ProvisionError::NoRoots {
-        trust_domain: held.trust_domain().clone(),
-        reason: trust.trouble(held.trust_domain()),
-    })?;
+    let plan = IssuePlan::new(
+        &config.certificates,
+        &config.trust,
+        held.spiffe_id().clone(),
+    )?;
+    let bundle = trust
+        .bundle(held.trust_domain())
+        .ok_or_else(|| ProvisionError::NoRoots {
+            trust_domain: held.trust_domain().clone(),
+            reason: trust.trouble(held.trust_domain()),
+        })?;
 
     let bought = buy(context, held, turn, &plan, &config.certificates, bundle).await?;
 
     let now = context.clock.now();
-    let replaced = held
-        .publish(&bought.key, &bought.issued, &bought.request, &trust, now)
-        .map_err(Box::new)?;
+    let replaced = match held.publish(&bought.key, &bought.issued, &bought.request, &trust, now) {
+        Ok(replaced) => replaced,
+        Err(error) => {
+            // The same certificate comes back when the volume can be written again.
+            note_sold(held, bought.request);
+            return Err(Box::new(error).into());
+        }
+    };
     *turn = None;
     context.metrics.issued(now.duration_since(began));
     report(held, &bought, replaced);
@@ -173,10 +188,20 @@ pub async fn provision(
 pub async fn ca_until(context: &Context, held: &Held) -> Option<Timestamp> {
     let config = Arc::clone(&context.config.borrow().config);
     let trust = Arc::clone(&context.trust.borrow());
-    let plan = IssuePlan::new(&config.certificates, &config.trust, held.spiffe_id().clone()).ok()?;
+    let plan = IssuePlan::new(
+        &config.certificates,
+        &config.trust,
+        held.spiffe_id().clone(),
+    )
+    .ok()?;
     let bundle = trust.bundle(held.trust_domain())?;
     let pool = config.certificates.pools.first()?;
-    context.issuer.preflight(&plan, pool, bundle).await.ok()?.ca_until
+    context
+        .issuer
+        .preflight(&plan, pool, bundle)
+        .await
+        .ok()?
+        .ca_until
 }
 
 /// A certificate that was checked, with its key and the request that brought it.
@@ -208,7 +233,12 @@ async fn buy(
             ProvisionError::Issue(error) => match error.class().next() {
                 Next::NextPool => true,
                 Next::SamePool => spent && policy.pools.len() > 1,
-                Next::Adopt | Next::Wait => {
+                // The issuer tried to adopt it, and could not.
+                Next::Adopt => {
+                    abandon(context, held)?;
+                    false
+                }
+                Next::Wait => {
                     drop_pending(context, held)?;
                     false
                 }
@@ -220,7 +250,10 @@ async fn buy(
         }
         drop_pending(context, held)?;
         let next = (turn.map_or(0, |turn| turn.pool) + 1) % policy.pools.len();
-        *turn = Some(Turn { pool: next, since: now });
+        *turn = Some(Turn {
+            pool: next,
+            since: now,
+        });
         if asked == policy.pools.len() {
             return Err(error);
         }
@@ -240,18 +273,23 @@ async fn try_pool(
     bundle: &TrustBundle,
 ) -> Result<Bought, ProvisionError> {
     let now = context.clock.now();
-    let turn = turn.get_or_insert(Turn { pool: 0, since: now });
-    let (key, mut request) = match usable_pending(context, held, now)? {
-        Some(pending) => pending,
+    let turn = turn.get_or_insert(Turn {
+        pool: 0,
+        since: now,
+    });
+    let (key, request) = match usable_pending(context, held, now)? {
+        Some((key, request)) => {
+            *turn = Turn::of(&request, policy);
+            (key, request)
+        }
         None => prepare(context, held, turn, plan, policy, bundle).await?,
     };
     crash::point("request-sent");
     let raw = match context.issuer.issue(&request).await {
         Ok(raw) => raw,
         Err(error) => {
-            if error.class() == Class::Unknown && !request.outcome_unknown {
-                request.outcome_unknown = true;
-                held.update_pending(&request).map_err(Box::new)?;
+            if error.class() == Class::Unknown {
+                note_sold(held, request);
             }
             return Err(Box::new(error).into());
         }
@@ -266,12 +304,22 @@ async fn try_pool(
         context.clock.now(),
     );
     match checked {
-        Ok(issued) => Ok(Bought { key, request, issued }),
+        Ok(issued) => Ok(Bought {
+            key,
+            request,
+            issued,
+        }),
         Err(reason) => {
-            if !may_heal(&reason) {
+            let pool = request.pool.clone();
+            if may_heal(&reason) {
+                note_sold(held, request);
+            } else {
                 abandon(context, held)?;
             }
-            Err(ProvisionError::Check { pool: request.pool, reason: Box::new(reason) })
+            Err(ProvisionError::Check {
+                pool,
+                reason: Box::new(reason),
+            })
         }
     }
 }
@@ -283,7 +331,9 @@ fn usable_pending(
     held: &mut Held,
     now: Timestamp,
 ) -> Result<Option<(PrivateKey, PreparedRequest)>, ProvisionError> {
-    let Some((key, mut request)) = held.pending() else { return Ok(None) };
+    let Some((key, mut request)) = pending(context, held)? else {
+        return Ok(None);
+    };
     if request.plan.spiffe_id != *held.spiffe_id() || !request.may_be_replayed(now) {
         drop_pending(context, held)?;
         return Ok(None);
@@ -304,8 +354,14 @@ async fn prepare(
 ) -> Result<(PrivateKey, PreparedRequest), ProvisionError> {
     // The list is never empty and the index within it: an edit may have made it shorter.
     let pool = policy.pools.get(turn.pool).or(policy.pools.first());
-    let Some(pool) = pool else { return Err(NewKeyError::Ending.into()) };
-    let ready = context.issuer.preflight(plan, pool, bundle).await.map_err(Box::new)?;
+    let Some(pool) = pool else {
+        return Err(NewKeyError::Ending.into());
+    };
+    let ready = context
+        .issuer
+        .preflight(plan, pool, bundle)
+        .await
+        .map_err(Box::new)?;
     let key = context.keys.generate(plan.algorithm).await?;
     let csr = keys::csr_pem(plan, &key)?;
     let now = context.clock.now();
@@ -322,12 +378,41 @@ async fn prepare(
     Ok((key, request))
 }
 
+/// The request that is under way. One that does not read back is given up.
+fn pending(
+    context: &Context,
+    held: &mut Held,
+) -> Result<Option<(PrivateKey, PreparedRequest)>, ProvisionError> {
+    match held.pending() {
+        Err(HeldError::Pending(error @ PendingError::Incomplete { .. })) => {
+            warn!(volume = %held.path().display(), %error);
+            abandon(context, held)?;
+            Ok(None)
+        }
+        pending => Ok(pending.map_err(Box::new)?),
+    }
+}
+
 /// Drops the pending request; if a certificate may have been sold for it, that is counted.
 fn drop_pending(context: &Context, held: &mut Held) -> Result<(), ProvisionError> {
-    match held.pending() {
-        Some((_, request)) if request.outcome_unknown || held.must_resume() => abandon(context, held),
+    match pending(context, held)? {
+        Some((_, request)) if request.outcome_unknown || held.must_resume() => {
+            abandon(context, held)
+        }
         Some(_) => Ok(held.clear_pending().map_err(Box::new)?),
         None => Ok(()),
+    }
+}
+
+/// Keeps in mind that a certificate was, or may have been, sold for the request. Not more than a
+/// count depends on it, so that a state that cannot be written is no reason to fail once more.
+fn note_sold(held: &mut Held, mut request: PreparedRequest) {
+    if request.outcome_unknown {
+        return;
+    }
+    request.outcome_unknown = true;
+    if let Err(error) = held.update_pending(&request) {
+        warn!(volume = %held.path().display(), %error, "what is known of a request could not be kept");
     }
 }
 
@@ -350,7 +435,7 @@ fn may_heal(reason: &CheckError) -> bool {
 fn remaining(held: &Held, now: Timestamp) -> Option<SignedDuration> {
     held.cert_state()
         .map(|state| state.not_after.duration_since(now))
-        .filter(|left| left.is_positive())
+        .filter(SignedDuration::is_positive)
 }
 
 fn budget(held: &Held, now: Timestamp) -> SignedDuration {
@@ -358,8 +443,25 @@ fn budget(held: &Held, now: Timestamp) -> SignedDuration {
 }
 
 impl Turn {
+    /// The turn that a request under way belongs to. A pool that the configuration no longer names
+    /// comes before the first.
+    fn of(request: &PreparedRequest, policy: &CertificatePolicy) -> Self {
+        let last = policy.pools.len().saturating_sub(1);
+        let pool = policy
+            .pools
+            .iter()
+            .position(|pool| *pool == request.pool)
+            .unwrap_or(last);
+        Self {
+            pool,
+            since: request.created_at,
+        }
+    }
+
     fn until(self, held: &Held) -> Timestamp {
-        self.since.saturating_add(budget(held, self.since)).unwrap_or(Timestamp::MAX)
+        self.since
+            .saturating_add(budget(held, self.since))
+            .unwrap_or(Timestamp::MAX)
     }
 }
 

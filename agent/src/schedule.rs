@@ -34,7 +34,12 @@ impl Schedule {
 
     /// Brings a volume forward to `at`, if it is here and due later.
     pub fn hasten(&mut self, volume: &VolumeId, at: Timestamp) {
-        if let Some((due, priority)) = self.places.get(volume).copied().filter(|(due, _)| *due > at) {
+        if let Some((due, priority)) = self
+            .places
+            .get(volume)
+            .copied()
+            .filter(|(due, _)| *due > at)
+        {
             debug_assert!(due > at);
             self.set(volume.clone(), at, priority);
         }

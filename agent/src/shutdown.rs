@@ -12,13 +12,22 @@ const TERMINATED: i32 = 143;
 /// A token that the first SIGTERM or SIGINT cancels. The second one ends the process at once.
 pub(crate) fn on_signals() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
-    let mut signals =
-        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
     tokio::spawn({
         let token = token.clone();
         async move {
             let first = signals.next().await;
-            info!(signal = if first == INTERRUPTED { "SIGINT" } else { "SIGTERM" }, "ending");
+            info!(
+                signal = if first == INTERRUPTED {
+                    "SIGINT"
+                } else {
+                    "SIGTERM"
+                },
+                "ending"
+            );
             token.cancel();
             exit_now(signals.next().await);
         }
@@ -41,7 +50,10 @@ impl Signals {
     }
 }
 
-#[expect(clippy::exit, reason = "somebody asked twice, and will not wait for an orderly end")]
+#[expect(
+    clippy::exit,
+    reason = "somebody asked twice, and will not wait for an orderly end"
+)]
 fn exit_now(code: i32) -> ! {
     std::process::exit(code)
 }

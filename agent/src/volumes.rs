@@ -4,7 +4,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use certagent_core::{backoff, rotation::{self, Step}};
+use certagent_core::{
+    backoff,
+    rotation::{self, Step},
+};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -94,7 +97,13 @@ enum Outcome {
 impl Volumes {
     /// An empty set.
     pub fn new(context: Context, state: Arc<StateDir>) -> Self {
-        Self { context, state, set: Mutex::default(), wake: Notify::new(), changed: Notify::new() }
+        Self {
+            context,
+            state,
+            set: Mutex::default(),
+            wake: Notify::new(),
+            changed: Notify::new(),
+        }
     }
 
     /// Keeps a volume supplied from now on; the same volume given again with other settings is
@@ -109,7 +118,11 @@ impl Volumes {
             }
             // Whoever works on it still has its lock; it is opened again when that ends.
             entry.outdated = matches!(entry.slot, Slot::Working);
-            entry.slot = if entry.outdated { Slot::Working } else { Slot::Closed };
+            entry.slot = if entry.outdated {
+                Slot::Working
+            } else {
+                Slot::Closed
+            };
             entry.assignment = assignment;
             entry.turn = None;
             if !entry.outdated {
@@ -145,7 +158,16 @@ impl Volumes {
             _ => now.saturating_add(backoff::first_issue(1)).unwrap_or(now),
         };
         set.schedule.set(id.clone(), at, Priority::New);
-        set.entries.insert(id, Entry { assignment, status, turn: None, slot, outdated: false });
+        set.entries.insert(
+            id,
+            Entry {
+                assignment,
+                status,
+                turn: None,
+                slot,
+                outdated: false,
+            },
+        );
         self.wake.notify_one();
         result
     }
@@ -162,7 +184,11 @@ impl Volumes {
 
     /// Every volume, as it stands.
     pub fn statuses(&self) -> Vec<VolumeStatus> {
-        self.lock().entries.values().map(|entry| entry.status.clone()).collect()
+        self.lock()
+            .entries
+            .values()
+            .map(|entry| entry.status.clone())
+            .collect()
     }
 
     /// Resolves when the status of a volume has changed since the call.
@@ -219,11 +245,16 @@ impl Volumes {
     }
 
     /// The most urgent volume that is due, as a job.
-    fn next_job(self: &Arc<Self>, now: Timestamp) -> Option<impl Future<Output = Done> + Send + use<>> {
+    fn next_job(
+        self: &Arc<Self>,
+        now: Timestamp,
+    ) -> Option<impl Future<Output = Done> + Send + use<>> {
         let mut set = self.lock();
         loop {
             let id = set.schedule.pop_due(now)?;
-            let Some(entry) = set.entries.get_mut(&id) else { continue };
+            let Some(entry) = set.entries.get_mut(&id) else {
+                continue;
+            };
             let slot = match std::mem::replace(&mut entry.slot, Slot::Working) {
                 Slot::Working => continue,
                 slot => slot,
@@ -274,9 +305,20 @@ impl Volumes {
         let priority = priority(&held, now);
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed { reason: error.reason(), text: error.to_string() },
+            Err(error) => Outcome::Failed {
+                reason: error.reason(),
+                text: error.to_string(),
+            },
         };
-        Done { id, held: Some(held), turn, next, priority, outcome, saw }
+        Done {
+            id,
+            held: Some(held),
+            turn,
+            next,
+            priority,
+            outcome,
+            saw,
+        }
     }
 
     /// What rotation says. Only a certificate that its CA cut short asks how long the pool's CAs
@@ -284,7 +326,9 @@ impl Volumes {
     async fn step(&self, held: &Held, now: Timestamp) -> Option<Step> {
         let state = held.cert_state()?;
         let step = rotation::next(state, None, now);
-        let Step::CaEnding { .. } = step else { return Some(step) };
+        let Step::CaEnding { .. } = step else {
+            return Some(step);
+        };
         let ca_until = provision::ca_until(&self.context, held).await;
         Some(rotation::next(state, ca_until, now))
     }
@@ -309,17 +353,38 @@ impl Volumes {
     }
 
     fn still_closed(&self, id: VolumeId, error: &HeldError, failures: u32, saw: Versions) -> Done {
-        let wait = backoff::jitter(backoff::first_issue(failures + 1), rotation::spread(id.as_str(), ""));
-        let next = self.context.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
-        let outcome = Outcome::Failed { reason: "volume", text: error.to_string() };
-        Done { id, held: None, turn: None, next, priority: Priority::New, outcome, saw }
+        let wait = backoff::jitter(
+            backoff::first_issue(failures + 1),
+            rotation::spread(id.as_str(), ""),
+        );
+        let next = self
+            .context
+            .clock
+            .now()
+            .saturating_add(wait)
+            .unwrap_or(Timestamp::MAX);
+        let outcome = Outcome::Failed {
+            reason: "volume",
+            text: error.to_string(),
+        };
+        Done {
+            id,
+            held: None,
+            turn: None,
+            next,
+            priority: Priority::New,
+            outcome,
+            saw,
+        }
     }
 
     fn take_back(&self, done: Done) {
         let now = self.context.clock.now();
         let mut set = self.lock();
         let Set { entries, schedule } = &mut *set;
-        let Some(entry) = entries.get_mut(&done.id) else { return };
+        let Some(entry) = entries.get_mut(&done.id) else {
+            return;
+        };
         if std::mem::take(&mut entry.outdated) {
             entry.slot = Slot::Closed;
             schedule.set(done.id, now, Priority::New);
@@ -329,7 +394,11 @@ impl Volumes {
         entry.turn = done.turn;
         entry.slot = done.held.map_or(Slot::Closed, Slot::Idle);
         // What changed while the job ran was not seen by it.
-        let next = if done.saw == self.versions() { done.next } else { now };
+        let next = if done.saw == self.versions() {
+            done.next
+        } else {
+            now
+        };
         entry.status.next_attempt = next;
         schedule.set(done.id, next, done.priority);
         self.changed.notify_waiters();
@@ -354,15 +423,18 @@ impl Volumes {
                 self.context.metrics.failed(reason);
                 status.failures = status.failures.saturating_add(1);
                 let next_try_in = done.next.duration_since(now);
-                let left = status.certificate.as_ref().map(|there| there.not_after.duration_since(now));
-                match left.filter(SignedDuration::is_positive) {
-                    Some(left) => warn!(volume = %status.path.display(), error = text,
-                        attempt = status.failures, next_try_in = %format!("{next_try_in:#}"),
-                        certificate_ends_in = %format!("{left:#}"),
-                        "no new certificate; the one in the volume stays"),
-                    None => error!(volume = %status.path.display(), error = text,
-                        attempt = status.failures, next_try_in = %format!("{next_try_in:#}"),
-                        "no valid certificate"),
+                let left = status
+                    .certificate
+                    .as_ref()
+                    .map(|there| there.not_after.duration_since(now));
+                let next_try_in = format!("{next_try_in:#}");
+                if let Some(left) = left.filter(SignedDuration::is_positive) {
+                    warn!(volume = %status.path.display(), error = text, attempt = status.failures,
+                        next_try_in, certificate_ends_in = %format!("{left:#}"),
+                        "no new certificate; the one in the volume stays");
+                } else {
+                    error!(volume = %status.path.display(), error = text,
+                        attempt = status.failures, next_try_in, "no valid certificate");
                 }
                 status.last_error = Some(text.clone());
             }
@@ -387,7 +459,9 @@ impl Volumes {
 
 /// When a volume without trouble is looked at next.
 fn quiet_until(held: &Held, just_issued: bool, now: Timestamp) -> Timestamp {
-    let Some(state) = held.cert_state() else { return now };
+    let Some(state) = held.cert_state() else {
+        return now;
+    };
     match rotation::next(state, None, now) {
         Step::Wait { until } => until,
         Step::CaEnding { at } => {
@@ -403,7 +477,13 @@ fn quiet_until(held: &Held, just_issued: bool, now: Timestamp) -> Timestamp {
 }
 
 fn priority(held: &Held, now: Timestamp) -> Priority {
-    let Some(state) = held.cert_state() else { return Priority::New };
+    let Some(state) = held.cert_state() else {
+        return Priority::New;
+    };
     let near = (rotation::usable(state) / 10).min(SignedDuration::from_mins(10));
-    if state.not_after.duration_since(now) < near { Priority::NearExpiry } else { Priority::Routine }
+    if state.not_after.duration_since(now) < near {
+        Priority::NearExpiry
+    } else {
+        Priority::Routine
+    }
 }

@@ -121,8 +121,8 @@ pub enum CertificateError {
     /// The PEM armour is broken.
     #[error("the PEM text is broken: {reason}")]
     Pem {
-        /// What the PEM reader said.
-        reason: String,
+        /// What is wrong with it. Nothing of the text itself: it may be a misplaced key.
+        reason: &'static str,
     },
     /// The text is larger than [`MAX_PEM_BYTES`].
     #[error("the PEM text has {bytes} bytes; at most {MAX_PEM_BYTES} are read")]
@@ -166,7 +166,7 @@ impl Certificate {
                 return Err(CertificateError::TooMany);
             }
             let der = der.map_err(|error| CertificateError::Pem {
-                reason: error.to_string(),
+                reason: pem_fault(&error),
             })?;
             let facts = Facts::read(&der).map_err(|reason| CertificateError::Der {
                 position: index + 1,
@@ -377,6 +377,16 @@ impl Facts {
             _ => {}
         }
         Ok(())
+    }
+}
+
+fn pem_fault(error: &rustls_pki_types::pem::Error) -> &'static str {
+    use rustls_pki_types::pem::Error;
+    match error {
+        Error::MissingSectionEnd { .. } => "a block has no END line",
+        Error::IllegalSectionStart { .. } => "a BEGIN line is broken",
+        Error::Base64Decode(_) => "a block is not base64",
+        _ => "it cannot be read",
     }
 }
 

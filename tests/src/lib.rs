@@ -85,7 +85,13 @@ impl Lab {
         }
         let stop = CancellationToken::new();
         let endpoint = serve(&emulator, "127.0.0.1:0", &stop).await;
-        let lab = Self { emulator, clock, endpoint, dir, stop };
+        let lab = Self {
+            emulator,
+            clock,
+            endpoint,
+            dir,
+            stop,
+        };
         lab.write_policy(&Policy::default());
         lab.write_trust();
         lab
@@ -123,10 +129,16 @@ impl Lab {
 
     /// Writes the `WorkloadCertificateConfig`.
     pub fn write_policy(&self, policy: &Policy) {
-        let fallbacks: String =
-            policy.fallbacks.iter().map(|id| format!("\n      - {}", Self::pool(id))).collect();
-        let fallbacks =
-            if fallbacks.is_empty() { fallbacks } else { format!("\n      fallbackURIs:{fallbacks}") };
+        let fallbacks: String = policy
+            .fallbacks
+            .iter()
+            .map(|id| format!("\n      - {}", Self::pool(id)))
+            .collect();
+        let fallbacks = if fallbacks.is_empty() {
+            fallbacks
+        } else {
+            format!("\n      fallbackURIs:{fallbacks}")
+        };
         self.write_config(
             "WorkloadCertificateConfig.yaml",
             &format!(
@@ -194,7 +206,10 @@ spec:
 
     /// What `certagent run` would be told.
     pub fn options(&self) -> AgentOptions {
-        let settings = Settings { lift_minimums: true, ..Settings::default() };
+        let settings = Settings {
+            lift_minimums: true,
+            ..Settings::default()
+        };
         AgentOptions {
             config: ConfigFiles::new(vec![self.config_dir()], settings),
             endpoint: Endpoint::parse(&self.endpoint).expect("an endpoint"),
@@ -207,7 +222,9 @@ spec:
 
     /// Starts an agent.
     pub async fn agent(&self) -> RunningAgent {
-        agent::start(self.options(), CancellationToken::new()).await.expect("the agent starts")
+        agent::start(self.options(), CancellationToken::new())
+            .await
+            .expect("the agent starts")
     }
 
     /// Lets the emulator do these things wrong.
@@ -239,11 +256,15 @@ impl Drop for Lab {
 
 /// Serves an emulator until `stop`, and gives its URL.
 pub async fn serve(emulator: &Arc<Emulator>, address: &str, stop: &CancellationToken) -> String {
-    let listener = tokio::net::TcpListener::bind(address).await.expect("a port");
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     let (emulator, stop) = (Arc::clone(emulator), stop.clone());
     tokio::spawn(async move {
-        certagent_emulator::serve(emulator, listener, stop.cancelled_owned()).await.expect("served");
+        certagent_emulator::serve(emulator, listener, stop.cancelled_owned())
+            .await
+            .expect("served");
     });
     endpoint
 }
@@ -296,5 +317,7 @@ pub async fn until(
 /// Every volume has a certificate, and none failed.
 pub fn all_ready(statuses: &[VolumeStatus]) -> bool {
     !statuses.is_empty()
-        && statuses.iter().all(|status| status.certificate.is_some() && status.failures == 0)
+        && statuses
+            .iter()
+            .all(|status| status.certificate.is_some() && status.failures == 0)
 }

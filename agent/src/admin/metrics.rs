@@ -129,12 +129,21 @@ impl Metrics {
     /// Everything as `OpenMetrics` text, at `now`.
     pub fn render(&self, statuses: &[VolumeStatus], now: Timestamp) -> Result<String, fmt::Error> {
         for state in VolumeState::ALL {
-            let count = statuses.iter().filter(|status| status.state(now) == state).count();
-            let gauge = self.volumes.get_or_create(&StateLabel { state: state.as_str() });
+            let count = statuses
+                .iter()
+                .filter(|status| status.state(now) == state)
+                .count();
+            let gauge = self.volumes.get_or_create(&StateLabel {
+                state: state.as_str(),
+            });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        let ends = statuses.iter().filter_map(|status| Some(status.certificate.as_ref()?.not_after));
-        let left = ends.min().map_or(f64::NAN, |end| end.duration_since(now).as_secs_f64());
+        let ends = statuses
+            .iter()
+            .filter_map(|status| Some(status.certificate.as_ref()?.not_after));
+        let left = ends
+            .min()
+            .map_or(f64::NAN, |end| end.duration_since(now).as_secs_f64());
         self.nearest_expiry.set(left);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -190,7 +199,11 @@ mod tests {
         metrics.failed("denied");
         metrics.failed("denied");
         metrics.abandoned();
-        let statuses = [status("/a", Some(60), 0), status("/b", Some(90), 3), status("/c", None, 1)];
+        let statuses = [
+            status("/a", Some(60), 0),
+            status("/b", Some(90), 3),
+            status("/c", None, 1),
+        ];
         let text = metrics.render(&statuses, at(20)).unwrap();
         // The order of label values within a family is not defined.
         let sorted = |text: &str| {
@@ -198,7 +211,10 @@ mod tests {
             lines.sort();
             lines
         };
-        assert_eq!(sorted(&text), sorted(include_str!("../../../testdata/golden/metrics.txt")));
+        assert_eq!(
+            sorted(&text),
+            sorted(include_str!("../../../testdata/golden/metrics.txt"))
+        );
     }
 
     #[test]
@@ -207,10 +223,16 @@ mod tests {
         let expiry = |statuses: &[VolumeStatus]| {
             let text = metrics.render(statuses, at(0)).unwrap();
             let name = "certagent_nearest_expiry_seconds ";
-            text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned()
+            text.lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap()
+                .to_owned()
         };
         assert_eq!(expiry(&[]), "NaN");
-        assert_eq!(expiry(&[status("/a", Some(60), 0), status("/b", Some(-7), 0)]), "-7.0");
+        assert_eq!(
+            expiry(&[status("/a", Some(60), 0), status("/b", Some(-7), 0)]),
+            "-7.0"
+        );
         assert_eq!(expiry(&[status("/a", None, 0)]), "NaN");
     }
 }

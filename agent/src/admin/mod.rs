@@ -77,7 +77,11 @@ fn router(metrics: Arc<Metrics>, statuses: StatusSource, clock: SharedClock) -> 
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(render_metrics))
-        .with_state(Shared { metrics, statuses, clock })
+        .with_state(Shared {
+            metrics,
+            statuses,
+            clock,
+        })
 }
 
 #[derive(Clone)]
@@ -117,18 +121,34 @@ async fn ready(State(shared): State<Shared>) -> Response {
             path: status.path.display().to_string(),
             spiffe_id: status.spiffe_id.clone(),
             state: status.state(now).as_str(),
-            reason: status.last_error.clone().unwrap_or_else(|| "not issued yet".to_owned()),
+            reason: status
+                .last_error
+                .clone()
+                .unwrap_or_else(|| "not issued yet".to_owned()),
         })
         .collect();
-    let code = if not_ready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = Readiness { ready: not_ready.is_empty(), volumes: statuses.len(), not_ready };
+    let code = if not_ready.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = Readiness {
+        ready: not_ready.is_empty(),
+        volumes: statuses.len(),
+        not_ready,
+    };
     (code, Json(body)).into_response()
 }
 
 async fn render_metrics(State(shared): State<Shared>) -> Response {
-    const OPEN_METRICS: [(HeaderName, &str); 1] =
-        [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    match shared.metrics.render(&(shared.statuses)(), shared.clock.now()) {
+    const OPEN_METRICS: [(HeaderName, &str); 1] = [(
+        CONTENT_TYPE,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    )];
+    match shared
+        .metrics
+        .render(&(shared.statuses)(), shared.clock.now())
+    {
         Ok(text) => (OPEN_METRICS, text).into_response(),
         Err(error) => {
             error!(%error, "the metrics cannot be written");
@@ -210,14 +230,17 @@ mod tests {
         .await
         .unwrap();
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         cancel.cancel();
         server.task.await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let kind = head.lines().find_map(|line| line.strip_prefix("content-type: "));
+        let kind = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-type: "));
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
         (code, kind.unwrap_or_default().to_owned(), body.to_owned())
     }
@@ -227,7 +250,12 @@ mod tests {
         let good = || fixture::status("/a", Some(60), 0);
         assert_eq!(get(vec![good()], 10, "/readyz").await.0, 200);
         // A renewal that fails leaves a valid certificate.
-        assert_eq!(get(vec![fixture::status("/a", Some(60), 4)], 10, "/readyz").await.0, 200);
+        assert_eq!(
+            get(vec![fixture::status("/a", Some(60), 4)], 10, "/readyz")
+                .await
+                .0,
+            200
+        );
 
         let (code, _, text) =
             get(vec![good(), fixture::status("/b", None, 2)], 10, "/readyz").await;
@@ -240,7 +268,12 @@ mod tests {
                 "reason": "the pool is away",
             }]})
         );
-        assert!(get(vec![good()], 61, "/readyz").await.2.contains(r#""state":"expired""#));
+        assert!(
+            get(vec![good()], 61, "/readyz")
+                .await
+                .2
+                .contains(r#""state":"expired""#)
+        );
     }
 
     #[tokio::test]

@@ -50,7 +50,9 @@ mod tests {
 
     #[test]
     fn an_error_is_printed_with_its_causes_and_no_cause_twice() {
-        let error = anyhow!("disk full").context("cannot write a.txt: disk full").context("failed");
+        let error = anyhow!("disk full")
+            .context("cannot write a.txt: disk full")
+            .context("failed");
         assert_eq!(
             error_chain(&error),
             "error: failed\n  because: cannot write a.txt: disk full\n"

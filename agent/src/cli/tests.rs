@@ -44,7 +44,10 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
         ("run --confg a", "--config"),
         ("run --config a --volume v", "--namespace"),
         ("run --config a --namespace n", "--volume"),
-        ("run --config a --trust-domain spiffe://x/y", "without spiffe://"),
+        (
+            "run --config a --trust-domain spiffe://x/y",
+            "without spiffe://",
+        ),
         ("run --config a --admin 9000", "invalid value '9000'"),
         ("wait", "<DIR>"),
         ("wait v --timeout 60", "60s, 5m or 24h"),
@@ -55,7 +58,10 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
         ("validate", "<PATH>"),
         ("inspect v --output yaml", "json"),
         ("completions powershell", "bash"),
-        ("--log-level certagent=loud inspect v", "info,certagent=debug"),
+        (
+            "--log-level certagent=loud inspect v",
+            "info,certagent=debug",
+        ),
     ] {
         let error = parse(line).unwrap_err();
         assert!(error.use_stderr(), "{line}");
@@ -65,10 +71,20 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    for line in ["--help", "-h", "--version", "run --help", "help", "help quickstart"] {
+    for line in [
+        "--help",
+        "-h",
+        "--version",
+        "run --help",
+        "help",
+        "help quickstart",
+    ] {
         let error = parse(line).unwrap_err();
         assert!(!error.use_stderr(), "{line}");
-        assert!(matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion));
+        assert!(matches!(
+            error.kind(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+        ));
     }
 }
 
@@ -93,7 +109,9 @@ fn the_help_of_every_command_has_an_example_that_parses_and_the_exit_codes() {
 #[test]
 fn flags_for_one_workload_become_a_workload_without_its_own_trust_domain() {
     let line = "run --config a --volume v --namespace n --service-account s --allow-disk";
-    let Command::Run(args) = parse(line).unwrap().command else { panic!() };
+    let Command::Run(args) = parse(line).unwrap().command else {
+        panic!()
+    };
     let workload = args.settings().workload.unwrap();
     assert_eq!(workload.namespace.as_deref(), Some("n"));
     assert_eq!(workload.service_account.as_deref(), Some("s"));
@@ -101,15 +119,31 @@ fn flags_for_one_workload_become_a_workload_without_its_own_trust_domain() {
     assert_eq!(volume.path.as_deref(), Some("v"));
     assert_eq!(volume.allow_disk, Some(true));
 
-    let Command::Run(args) = parse("run --config a").unwrap().command else { panic!() };
+    let Command::Run(args) = parse("run --config a").unwrap().command else {
+        panic!()
+    };
     assert_eq!(args.settings(), Settings::default());
 }
 
 #[test]
 fn every_process_setting_has_an_environment_twin_of_its_name() {
     for (command, flags) in [
-        ("run", &["config", "trust-domain", "ca-endpoint", "state-dir", "allow-disk", "admin",
-            "volume", "namespace", "service-account", "lift-minimums", "log-format"][..]),
+        (
+            "run",
+            &[
+                "config",
+                "trust-domain",
+                "ca-endpoint",
+                "state-dir",
+                "allow-disk",
+                "admin",
+                "volume",
+                "namespace",
+                "service-account",
+                "lift-minimums",
+                "log-format",
+            ][..],
+        ),
         ("quickstart", &["admin"]),
         ("validate", &["trust-domain"]),
         ("inspect", &["state-dir"]),
@@ -118,10 +152,15 @@ fn every_process_setting_has_an_environment_twin_of_its_name() {
         root.build();
         let command = root.find_subcommand(command).unwrap();
         for flag in flags {
-            let argument =
-                command.get_arguments().find(|one| one.get_long() == Some(flag)).unwrap();
+            let argument = command
+                .get_arguments()
+                .find(|one| one.get_long() == Some(flag))
+                .unwrap();
             let expected = format!("CERTAGENT_{}", flag.to_uppercase().replace('-', "_"));
-            assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(&*expected));
+            assert_eq!(
+                argument.get_env().and_then(|env| env.to_str()),
+                Some(&*expected)
+            );
         }
     }
 }

@@ -24,7 +24,9 @@ pub(super) enum ValueError {
         reason: String,
     },
     /// Not a log filter.
-    #[error("{reason}; write error, warn, info, debug or trace, or a filter such as info,certagent=debug")]
+    #[error(
+        "{reason}; write error, warn, info, debug or trace, or a filter such as info,certagent=debug"
+    )]
     LogFilter {
         /// What the parser said.
         reason: String,
@@ -35,8 +37,9 @@ pub(super) enum ValueError {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
-    humantime::parse_duration(text)
-        .map_err(|reason| ValueError::Duration { reason: reason.to_string() })
+    humantime::parse_duration(text).map_err(|reason| ValueError::Duration {
+        reason: reason.to_string(),
+    })
 }
 
 pub(super) fn validity(text: &str) -> Result<Duration, ValueError> {
@@ -47,13 +50,16 @@ pub(super) fn validity(text: &str) -> Result<Duration, ValueError> {
 }
 
 pub(super) fn trust_domain(text: &str) -> Result<TrustDomain, ValueError> {
-    let domain = TrustDomain::new(text)
-        .map_err(|reason| ValueError::TrustDomain { reason: reason.to_string() })?;
+    let domain = TrustDomain::new(text).map_err(|reason| ValueError::TrustDomain {
+        reason: reason.to_string(),
+    })?;
     // A whole SPIFFE ID would be read, too, and cut down to its trust domain.
     if domain.as_str() == text {
         Ok(domain)
     } else {
-        Err(ValueError::TrustDomain { reason: "more than a trust domain".to_owned() })
+        Err(ValueError::TrustDomain {
+            reason: "more than a trust domain".to_owned(),
+        })
     }
 }
 
@@ -61,12 +67,18 @@ pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
     tracing_subscriber::EnvFilter::builder()
         .parse(text)
         .map(|_| text.to_owned())
-        .map_err(|reason| ValueError::LogFilter { reason: reason.to_string() })
+        .map_err(|reason| ValueError::LogFilter {
+            reason: reason.to_string(),
+        })
 }
 
 /// An empty path would mean the working directory by accident: `--config "$UNSET"`.
 pub(super) fn path(text: &str) -> Result<PathBuf, ValueError> {
-    if text.is_empty() { Err(ValueError::EmptyPath) } else { Ok(PathBuf::from(text)) }
+    if text.is_empty() {
+        Err(ValueError::EmptyPath)
+    } else {
+        Ok(PathBuf::from(text))
+    }
 }
 
 /// With the possible values, clap lists them in the help and names the nearest.

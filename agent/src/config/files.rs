@@ -92,7 +92,11 @@ impl ConfigFiles {
     /// Reads all files, once.
     pub fn read(&self) -> Result<Vec<Source>, Vec<FileError>> {
         let (sources, errors) = self.read_some();
-        if errors.is_empty() { Ok(sources) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(sources)
+        } else {
+            Err(errors)
+        }
     }
 
     /// Reads and checks everything.
@@ -113,7 +117,11 @@ impl ConfigFiles {
     /// Checks texts that were read, now or earlier.
     pub(super) fn check(&self, sources: Vec<Source>) -> Found {
         let config::Loaded { problems, config } = config::load(&sources, &self.settings);
-        Found { sources, problems, config: config.map(with_absolute_paths) }
+        Found {
+            sources,
+            problems,
+            config: config.map(with_absolute_paths),
+        }
     }
 
     /// The files that can be read, and what is wrong with the others.
@@ -131,7 +139,10 @@ impl ConfigFiles {
     }
 
     fn generations(&self) -> Vec<Option<PathBuf>> {
-        self.paths.iter().map(|path| fs::read_link(path.join("..data")).ok()).collect()
+        self.paths
+            .iter()
+            .map(|path| fs::read_link(path.join("..data")).ok())
+            .collect()
     }
 
     fn read_each(&self) -> (Vec<Source>, Vec<FileError>) {
@@ -150,7 +161,10 @@ impl ConfigFiles {
                     continue;
                 }
                 match read_text(&file) {
-                    Ok(text) => sources.push(Source { name: file.display().to_string(), text }),
+                    Ok(text) => sources.push(Source {
+                        name: file.display().to_string(),
+                        text,
+                    }),
                     Err(error) => errors.push(error),
                 }
             }
@@ -185,7 +199,10 @@ impl FileError {
 fn problem(error: &FileError) -> Problem {
     let file = error.path().display().to_string();
     let message = error.to_string();
-    let message = message.strip_prefix(&format!("{file}: ")).unwrap_or(&message).to_owned();
+    let message = message
+        .strip_prefix(&format!("{file}: "))
+        .unwrap_or(&message)
+        .to_owned();
     Problem {
         severity: Severity::Error,
         file,
@@ -209,14 +226,20 @@ fn files_at(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     for entry in fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
         // Hidden names are editors' own files, and `..data` of a ConfigMap.
-        let is_hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let is_ours = file.extension().is_some_and(|ending| ENDINGS.iter().any(|ours| ending == *ours));
+        let is_hidden = file
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let is_ours = file
+            .extension()
+            .is_some_and(|ending| ENDINGS.iter().any(|ours| ending == *ours));
         if is_ours && !is_hidden && !file.is_dir() {
             files.push(file);
         }
     }
     if files.is_empty() {
-        return Err(FileError::Empty { path: path.to_owned() });
+        return Err(FileError::Empty {
+            path: path.to_owned(),
+        });
     }
     files.sort();
     Ok(files)
@@ -227,16 +250,24 @@ fn read_text(path: &Path) -> Result<String, FileError> {
     let metadata = fs::metadata(path).map_err(failed)?;
     // Opening a pipe would wait for its writer.
     if !metadata.is_file() {
-        return Err(FileError::Special { path: path.to_owned() });
+        return Err(FileError::Special {
+            path: path.to_owned(),
+        });
     }
-    let too_large = || FileError::TooLarge { path: path.to_owned() };
+    let too_large = || FileError::TooLarge {
+        path: path.to_owned(),
+    };
     if metadata.len() > MAX_BYTES as u64 {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
     // It may grow meanwhile, and files of /proc have no size.
     let limit = MAX_BYTES as u64 + 1;
-    File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    File::open(path)
+        .map_err(failed)?
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() > MAX_BYTES {
         return Err(too_large());
     }
@@ -250,10 +281,15 @@ fn read_text(path: &Path) -> Result<String, FileError> {
 /// command line at the working directory.
 fn with_absolute_paths(mut config: Config) -> Config {
     for workload in &mut config.workloads {
-        let directory = Path::new(&workload.source).parent().unwrap_or(Path::new(""));
+        let directory = Path::new(&workload.source)
+            .parent()
+            .unwrap_or(Path::new(""));
         let path = directory.join(&workload.volume.path);
         // Fails only without a working directory; then the path stays as it was typed.
-        if let Some(path) = std::path::absolute(path).ok().and_then(|path| path.to_str().map(str::to_owned)) {
+        if let Some(path) = std::path::absolute(path)
+            .ok()
+            .and_then(|path| path.to_str().map(str::to_owned))
+        {
             workload.volume.path = path;
         }
     }

@@ -7,7 +7,10 @@ use super::*;
 use crate::config::fixture::Objects;
 
 fn files(paths: &[&Path]) -> ConfigFiles {
-    ConfigFiles::new(paths.iter().map(|path| path.to_path_buf()).collect(), Settings::default())
+    ConfigFiles::new(
+        paths.iter().map(|path| path.to_path_buf()).collect(),
+        Settings::default(),
+    )
 }
 
 fn names(files: &ConfigFiles) -> Vec<String> {
@@ -18,7 +21,14 @@ fn names(files: &ConfigFiles) -> Vec<String> {
 #[test]
 fn a_directory_is_its_yaml_and_json_files_by_name_and_nothing_hidden_or_below() {
     let dir = TempDir::new().unwrap();
-    for name in ["b.yml", "a.yaml", "c.json", "notes.txt", ".a.yaml.swp", ".hidden.yaml"] {
+    for name in [
+        "b.yml",
+        "a.yaml",
+        "c.json",
+        "notes.txt",
+        ".a.yaml.swp",
+        ".hidden.yaml",
+    ] {
         fs::write(dir.path().join(name), "").unwrap();
     }
     fs::create_dir(dir.path().join("below.yaml")).unwrap();
@@ -74,7 +84,9 @@ fn each_path_that_cannot_be_read_is_one_clear_problem() {
     ] {
         let found = files(&[&path(name)]).load();
         assert_eq!(found.config, None);
-        let [problem] = &found.problems[..] else { panic!("{name}: {:?}", found.problems) };
+        let [problem] = &found.problems[..] else {
+            panic!("{name}: {:?}", found.problems)
+        };
         assert_eq!(problem.file, path(name).display().to_string());
         assert!(problem.message.contains(expected), "{problem}");
     }
@@ -84,9 +96,21 @@ fn each_path_that_cannot_be_read_is_one_clear_problem() {
 fn what_is_wrong_in_readable_files_is_reported_beside_a_missing_one() {
     let dir = TempDir::new().unwrap();
     let (file, missing) = (dir.path().join("a.yaml"), dir.path().join("b.yaml"));
-    fs::write(&file, Objects { window: 100, ..Objects::default() }.yaml()).unwrap();
+    fs::write(
+        &file,
+        Objects {
+            window: 100,
+            ..Objects::default()
+        }
+        .yaml(),
+    )
+    .unwrap();
     let found = files(&[&file, &missing]).load();
-    let fields: Vec<_> = found.problems.iter().map(|problem| problem.field.as_deref()).collect();
+    let fields: Vec<_> = found
+        .problems
+        .iter()
+        .map(|problem| problem.field.as_deref())
+        .collect();
     assert_eq!(fields, [None, Some("spec.rotationWindowPercentage")]);
 }
 
@@ -102,8 +126,15 @@ fn relative_volumes_start_at_the_directory_of_their_file() {
 #[test]
 fn the_volume_of_the_command_line_starts_at_the_working_directory() {
     let dir = TempDir::new().unwrap();
-    fs::write(dir.path().join("a.yaml"), Objects { workloads: &[], ..Objects::default() }.yaml())
-        .unwrap();
+    fs::write(
+        dir.path().join("a.yaml"),
+        Objects {
+            workloads: &[],
+            ..Objects::default()
+        }
+        .yaml(),
+    )
+    .unwrap();
     let settings = Settings {
         workload: Some(WorkloadSpec {
             namespace: Some("default".to_owned()),
@@ -118,6 +149,10 @@ fn the_volume_of_the_command_line_starts_at_the_working_directory() {
     };
     let found = ConfigFiles::new(vec![dir.path().to_owned()], settings).load();
     let config = found.config.unwrap();
-    let expected = std::env::current_dir().unwrap().join("volume").display().to_string();
+    let expected = std::env::current_dir()
+        .unwrap()
+        .join("volume")
+        .display()
+        .to_string();
     assert_eq!(config.workloads[0].volume.path, expected);
 }

@@ -3,7 +3,8 @@ use std::fmt::Write as _;
 
 use certagent_core::config::{self, Config, Settings, Source};
 
-const POOLS: &str = "//privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools";
+const POOLS: &str =
+    "//privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools";
 
 /// The objects that differ in what these fields say.
 pub(super) struct Objects {
@@ -16,13 +17,23 @@ pub(super) struct Objects {
 impl Default for Objects {
     fn default() -> Self {
         let algorithm = "ecdsa:\n      curve: P256";
-        Self { algorithm, validity: 3600, window: 50, workloads: &["a", "b"] }
+        Self {
+            algorithm,
+            validity: 3600,
+            window: 50,
+            workloads: &["a", "b"],
+        }
     }
 }
 
 impl Objects {
     pub(super) fn yaml(&self) -> String {
-        let Self { algorithm, validity, window, workloads } = self;
+        let Self {
+            algorithm,
+            validity,
+            window,
+            workloads,
+        } = self;
         let mut text = format!(
             "\
 apiVersion: security.cloud.google.com/v1
@@ -71,8 +82,13 @@ spec:
     }
 
     pub(super) fn config(&self) -> Config {
-        let source = Source { name: "objects.yaml".to_owned(), text: self.yaml() };
+        let source = Source {
+            name: "objects.yaml".to_owned(),
+            text: self.yaml(),
+        };
         let loaded = config::load(&[source], &Settings::default());
-        loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.problems))
+        loaded
+            .config
+            .unwrap_or_else(|| panic!("{:?}", loaded.problems))
     }
 }

@@ -25,7 +25,10 @@ pub(super) fn encode(sources: &[Source]) -> Result<String, serde_json::Error> {
     let kept = |source: &Source| {
         let absolute = std::path::absolute(Path::new(&source.name)).ok();
         let name = absolute.and_then(|path| path.to_str().map(str::to_owned));
-        KeptSource { name: name.unwrap_or_else(|| source.name.clone()), text: source.text.clone() }
+        KeptSource {
+            name: name.unwrap_or_else(|| source.name.clone()),
+            text: source.text.clone(),
+        }
     };
     serde_json::to_string(&Kept {
         schema_version: VERSION,
@@ -36,6 +39,9 @@ pub(super) fn encode(sources: &[Source]) -> Result<String, serde_json::Error> {
 /// What was kept; none if another version wrote it or it is damaged.
 pub(super) fn decode(text: &str) -> Option<Vec<Source>> {
     let kept: Kept = serde_json::from_str(text).ok()?;
-    let sources = kept.sources.into_iter().map(|KeptSource { name, text }| Source { name, text });
+    let sources = kept
+        .sources
+        .into_iter()
+        .map(|KeptSource { name, text }| Source { name, text });
     (kept.schema_version == VERSION).then(|| sources.collect())
 }

@@ -32,7 +32,10 @@ pub struct BadConfig {
 }
 
 fn list(problems: &[Problem]) -> String {
-    problems.iter().flat_map(|problem| ["\n  ".to_owned(), problem.to_string()]).collect()
+    problems
+        .iter()
+        .flat_map(|problem| ["\n  ".to_owned(), problem.to_string()])
+        .collect()
 }
 
 /// What a person who edited the configuration wants to read back, one line per change.
@@ -41,13 +44,22 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     policy_changes(&old.certificates, &new.certificates, &mut changes);
     if old.trust != new.trust {
         let names = |config: &Config| -> BTreeSet<String> {
-            config.trust.stores.keys().map(ToString::to_string).collect()
+            config
+                .trust
+                .stores
+                .keys()
+                .map(ToString::to_string)
+                .collect()
         };
         let (before, after) = (names(old), names(new));
         added_and_removed("trust domain", &before, &after, &mut changes);
         for name in before.intersection(&after) {
             let anchors = |config: &Config| {
-                let store = config.trust.stores.iter().find(|(domain, _)| domain.as_str() == name);
+                let store = config
+                    .trust
+                    .stores
+                    .iter()
+                    .find(|(domain, _)| domain.as_str() == name);
                 store.map(|(_, anchors)| anchors.clone())
             };
             if anchors(old) != anchors(new) {
@@ -56,16 +68,29 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
         }
     }
     let names = |config: &Config| -> BTreeSet<String> {
-        config.workloads.iter().map(|workload| workload.name.clone()).collect()
+        config
+            .workloads
+            .iter()
+            .map(|workload| workload.name.clone())
+            .collect()
     };
     let (before, after) = (names(old), names(new));
     added_and_removed("workload", &before, &after, &mut changes);
     // Where it was read from says nothing about the workload itself.
     let plain = |config: &Config, name: &String| {
-        let workload = config.workloads.iter().find(|workload| workload.name == *name);
-        workload.map(|workload| Workload { source: String::new(), ..workload.clone() })
+        let workload = config
+            .workloads
+            .iter()
+            .find(|workload| workload.name == *name);
+        workload.map(|workload| Workload {
+            source: String::new(),
+            ..workload.clone()
+        })
     };
-    for name in before.intersection(&after).filter(|name| plain(old, name) != plain(new, name)) {
+    for name in before
+        .intersection(&after)
+        .filter(|name| plain(old, name) != plain(new, name))
+    {
         changes.push(format!("workload {name} changed"));
     }
     changes
@@ -102,8 +127,16 @@ fn added_and_removed(
     after: &BTreeSet<String>,
     changes: &mut Vec<String>,
 ) {
-    changes.extend(after.difference(before).map(|name| format!("{what} {name} added")));
-    changes.extend(before.difference(after).map(|name| format!("{what} {name} removed")));
+    changes.extend(
+        after
+            .difference(before)
+            .map(|name| format!("{what} {name} added")),
+    );
+    changes.extend(
+        before
+            .difference(after)
+            .map(|name| format!("{what} {name} removed")),
+    );
 }
 
 #[cfg(test)]

@@ -49,7 +49,9 @@ impl ConfigFiles {
     ) -> Result<watch::Receiver<Arc<ActiveConfig>>, BadConfig> {
         let (watcher, wake) = Watched::new(self.paths());
         let found = self.load();
-        let keeper = Keeper { state: Arc::clone(state) };
+        let keeper = Keeper {
+            state: Arc::clone(state),
+        };
         let (active, problems) = match found.config {
             Some(config) => {
                 keeper.keep(&found.sources);
@@ -57,20 +59,33 @@ impl ConfigFiles {
             }
             None => match keeper.kept().and_then(|sources| self.check(sources).config) {
                 Some(config) => (config, found.problems),
-                None => return Err(BadConfig { problems: found.problems }),
+                None => {
+                    return Err(BadConfig {
+                        problems: found.problems,
+                    });
+                }
             },
         };
         let problem = problem(&problems);
         say_problems(&problems);
         if problem.is_some() {
-            error!("THE CONFIGURATION HAS ERRORS: the last good one, of an earlier start, is used \
-                instead; `certagent validate` shows what to correct");
+            error!(
+                "THE CONFIGURATION HAS ERRORS: the last good one, of an earlier start, is used \
+                instead; `certagent validate` shows what to correct"
+            );
         }
         metrics.config_valid(problem.is_none());
-        let active = ActiveConfig { config: Arc::new(active), problem, version: 1 };
+        let active = ActiveConfig {
+            config: Arc::new(active),
+            problem,
+            version: 1,
+        };
         let (sender, receiver) = watch::channel(Arc::new(active));
         let follower = Follower {
-            seen: Seen { sources: found.sources, problems },
+            seen: Seen {
+                sources: found.sources,
+                problems,
+            },
             files: self,
             keeper,
             metrics,
@@ -106,7 +121,10 @@ impl Follower {
             self.watched.arm();
             // Armed first, read then: no edit falls between the two.
             let found = self.settled().await;
-            let seen = Seen { sources: found.sources.clone(), problems: found.problems.clone() };
+            let seen = Seen {
+                sources: found.sources.clone(),
+                problems: found.problems.clone(),
+            };
             if seen != self.seen {
                 self.seen = seen;
                 self.take(found);
@@ -145,14 +163,19 @@ impl Follower {
         self.metrics.config_valid(problem.is_none());
         let Some(config) = found.config else {
             error!("the edited configuration has errors, so the one before it stays active");
-            self.sender.send_replace(Arc::new(ActiveConfig { problem, ..(*before).clone() }));
+            self.sender.send_replace(Arc::new(ActiveConfig {
+                problem,
+                ..(*before).clone()
+            }));
             return;
         };
         self.keeper.keep(&found.sources);
         let changes = changes(&before.config, &config);
         if !changes.is_empty() {
-            info!(changes = changes.join("; "),
-                "the configuration changed; each certificate follows at its next renewal");
+            info!(
+                changes = changes.join("; "),
+                "the configuration changed; each certificate follows at its next renewal"
+            );
         } else if before.problem.is_some() {
             info!("the configuration is good again, and as it was before");
         }
@@ -162,7 +185,11 @@ impl Follower {
         }
         let version = before.version + u64::from(!is_same);
         self.sender.send_replace(Arc::new(ActiveConfig {
-            config: if is_same { Arc::clone(&before.config) } else { Arc::new(config) },
+            config: if is_same {
+                Arc::clone(&before.config)
+            } else {
+                Arc::new(config)
+            },
             problem: None,
             version,
         }));
@@ -171,7 +198,11 @@ impl Follower {
 
 /// The errors in one text; none without errors.
 fn problem(problems: &[Problem]) -> Option<String> {
-    let errors: Vec<_> = problems.iter().filter(|one| one.is_error()).map(ToString::to_string).collect();
+    let errors: Vec<_> = problems
+        .iter()
+        .filter(|one| one.is_error())
+        .map(ToString::to_string)
+        .collect();
     (!errors.is_empty()).then(|| errors.join("\n"))
 }
 
@@ -183,7 +214,11 @@ fn say_problems(problems: &[Problem]) {
             warn!("{problem}");
         }
     }
-    if let Some(more) = problems.len().checked_sub(MAX_LOGGED).filter(|more| *more > 0) {
+    if let Some(more) = problems
+        .len()
+        .checked_sub(MAX_LOGGED)
+        .filter(|more| *more > 0)
+    {
         error!("{more} more problems; `certagent validate` shows all");
     }
 }
@@ -247,12 +282,21 @@ impl Watched {
                 warn!(%error, "edits of the configuration are noticed once a minute only");
             })
             .ok();
-        (Self { paths: paths.to_vec(), watcher, armed: BTreeMap::new() }, wake)
+        (
+            Self {
+                paths: paths.to_vec(),
+                watcher,
+                armed: BTreeMap::new(),
+            },
+            wake,
+        )
     }
 
     /// Watches what has to be watched now, anew where a directory was replaced.
     fn arm(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
         let wanted: BTreeMap<PathBuf, (u64, u64)> = self
             .paths
             .iter()
@@ -265,7 +309,11 @@ impl Watched {
         if wanted == self.armed {
             return;
         }
-        for (directory, _) in self.armed.iter().filter(|(path, id)| wanted.get(*path) != Some(id)) {
+        for (directory, _) in self
+            .armed
+            .iter()
+            .filter(|(path, id)| wanted.get(*path) != Some(id))
+        {
             // A directory that is gone took its watch along; that is no error.
             drop(watcher.unwatch(directory));
         }
@@ -318,7 +366,9 @@ impl Interest {
         let real = |path: &PathBuf| fs::canonicalize(path).ok();
         let both = || paths.iter().cloned().chain(paths.iter().filter_map(real));
         Self {
-            names: both().filter_map(|path| path.file_name().map(OsStr::to_owned)).collect(),
+            names: both()
+                .filter_map(|path| path.file_name().map(OsStr::to_owned))
+                .collect(),
             directories: both().filter(|path| path.is_dir()).collect(),
         }
     }

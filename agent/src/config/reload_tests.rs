@@ -32,22 +32,43 @@ async fn a_good_edit_becomes_active_and_a_bad_one_keeps_the_last_good_config() {
     });
     assert_eq!(agent.validity(), 3600);
 
-    write(&agent.dir, &Objects { validity: 7200, ..Objects::default() });
+    write(
+        &agent.dir,
+        &Objects {
+            validity: 7200,
+            ..Objects::default()
+        },
+    );
     let active = agent.change().await;
     assert_eq!((active.version, &active.problem), (2, &None));
     assert_eq!(agent.validity(), 7200);
 
-    write(&agent.dir, &Objects { window: 100, ..Objects::default() });
+    write(
+        &agent.dir,
+        &Objects {
+            window: 100,
+            ..Objects::default()
+        },
+    );
     let active = agent.change().await;
     assert_eq!(active.version, 2);
     assert_eq!(agent.validity(), 7200);
     let problem = active.problem.as_deref().unwrap();
     assert!(problem.contains("objects.yaml:13:"), "{problem}");
-    assert!(problem.contains("spec.rotationWindowPercentage"), "{problem}");
+    assert!(
+        problem.contains("spec.rotationWindowPercentage"),
+        "{problem}"
+    );
     assert!(agent.metrics().contains("certagent_config_valid 0\n"));
 
     // Back to what is active: only the problem goes away.
-    write(&agent.dir, &Objects { validity: 7200, ..Objects::default() });
+    write(
+        &agent.dir,
+        &Objects {
+            validity: 7200,
+            ..Objects::default()
+        },
+    );
     let active = agent.change().await;
     assert_eq!((active.version, &active.problem), (2, &None));
     assert!(agent.metrics().contains("certagent_config_valid 1\n"));
@@ -67,7 +88,14 @@ async fn a_swap_of_a_config_maps_data_link_is_noticed() {
         dir.to_owned()
     });
     let algorithm = "rsa:\n      modulusSize: 2048";
-    generation(&agent.dir, "..2", &Objects { algorithm, ..Objects::default() });
+    generation(
+        &agent.dir,
+        "..2",
+        &Objects {
+            algorithm,
+            ..Objects::default()
+        },
+    );
     let active = agent.change().await;
     assert_eq!(active.config.certificates.algorithm, KeyAlgorithm::Rsa2048);
 }
@@ -79,7 +107,15 @@ async fn an_editor_that_renames_over_a_single_file_is_noticed_again_and_again() 
         dir.join("objects.yaml")
     });
     for validity in [7200, 10800, 14400] {
-        fs::write(agent.dir.join("#new"), Objects { validity, ..Objects::default() }.yaml()).unwrap();
+        fs::write(
+            agent.dir.join("#new"),
+            Objects {
+                validity,
+                ..Objects::default()
+            }
+            .yaml(),
+        )
+        .unwrap();
         fs::rename(agent.dir.join("#new"), agent.dir.join("objects.yaml")).unwrap();
         agent.change().await;
         assert_eq!(i64::try_from(agent.validity()), Ok(validity));
@@ -96,14 +132,26 @@ async fn a_directory_that_is_replaced_as_a_whole_is_watched_again() {
     });
     let (config, next) = (agent.dir.join("config"), agent.dir.join("next"));
     fs::create_dir(&next).unwrap();
-    write(&next, &Objects { validity: 7200, ..Objects::default() });
+    write(
+        &next,
+        &Objects {
+            validity: 7200,
+            ..Objects::default()
+        },
+    );
     // Exchanged in one step, so that the directory is never missing.
     let cwd = rustix::fs::CWD;
     rustix::fs::renameat_with(cwd, &next, cwd, &config, rustix::fs::RenameFlags::EXCHANGE).unwrap();
     agent.change().await;
     assert_eq!(agent.validity(), 7200);
 
-    write(&config, &Objects { validity: 10800, ..Objects::default() });
+    write(
+        &config,
+        &Objects {
+            validity: 10800,
+            ..Objects::default()
+        },
+    );
     agent.change().await;
     assert_eq!(agent.validity(), 10800);
 }
@@ -116,7 +164,13 @@ async fn a_missing_file_keeps_the_config_and_its_return_is_noticed() {
     });
     fs::remove_file(agent.dir.join("objects.yaml")).unwrap();
     let active = agent.change().await;
-    assert!(active.problem.as_deref().unwrap().contains("no such file or directory"));
+    assert!(
+        active
+            .problem
+            .as_deref()
+            .unwrap()
+            .contains("no such file or directory")
+    );
     write(&agent.dir, &Objects::default());
     assert_eq!(agent.change().await.problem, None);
 }
@@ -127,11 +181,21 @@ async fn the_poll_finds_what_no_event_told() {
     let far = TempDir::new().unwrap();
     for (name, validity) in [("1", 3600), ("2", 7200)] {
         fs::create_dir(far.path().join(name)).unwrap();
-        write(&far.path().join(name), &Objects { validity, ..Objects::default() });
+        write(
+            &far.path().join(name),
+            &Objects {
+                validity,
+                ..Objects::default()
+            },
+        );
     }
     symlink("1", far.path().join("current")).unwrap();
     let mut agent = Agent::new(|dir| {
-        symlink(far.path().join("current/objects.yaml"), dir.join("objects.yaml")).unwrap();
+        symlink(
+            far.path().join("current/objects.yaml"),
+            dir.join("objects.yaml"),
+        )
+        .unwrap();
         dir.join("objects.yaml")
     });
     symlink("2", far.path().join("next")).unwrap();
@@ -147,14 +211,26 @@ async fn the_last_good_config_survives_a_restart_with_a_broken_file() {
         write(dir, &Objects::default());
         dir.to_owned()
     });
-    write(&agent.dir, &Objects { validity: 7200, ..Objects::default() });
+    write(
+        &agent.dir,
+        &Objects {
+            validity: 7200,
+            ..Objects::default()
+        },
+    );
     agent.change().await;
     fs::write(agent.dir.join("objects.yaml"), "kind: [").unwrap();
 
     let agent = agent.restart().await.unwrap();
     assert_eq!(agent.validity(), 7200);
     let active = agent.receiver.borrow().clone();
-    assert!(active.problem.as_deref().unwrap().contains("objects.yaml:1:"));
+    assert!(
+        active
+            .problem
+            .as_deref()
+            .unwrap()
+            .contains("objects.yaml:1:")
+    );
     let path = &active.config.workloads[0].volume.path;
     assert_eq!(*path, agent.dir.join("volumes/a").display().to_string());
 }
@@ -162,11 +238,23 @@ async fn the_last_good_config_survives_a_restart_with_a_broken_file() {
 #[tokio::test]
 async fn without_a_last_good_config_a_broken_file_stops_the_start_with_every_problem() {
     let (dir, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    write(dir.path(), &Objects { window: 0, validity: 1, ..Objects::default() });
-    let error = Agent::start(dir.path().to_owned(), dir, state).err().unwrap();
+    write(
+        dir.path(),
+        &Objects {
+            window: 0,
+            validity: 1,
+            ..Objects::default()
+        },
+    );
+    let error = Agent::start(dir.path().to_owned(), dir, state)
+        .err()
+        .unwrap();
     assert_eq!(error.problems.len(), 2);
     let text = error.to_string();
-    assert!(text.contains("\n  /") && text.contains("objects.yaml:12:"), "{text}");
+    assert!(
+        text.contains("\n  /") && text.contains("objects.yaml:12:"),
+        "{text}"
+    );
 }
 
 fn write(dir: &Path, objects: &Objects) {
@@ -196,7 +284,13 @@ impl Agent {
     }
 
     async fn restart(self) -> Result<Self, BadConfig> {
-        let Self { config, owned: (dir, state), guard, state: held, .. } = self;
+        let Self {
+            config,
+            owned: (dir, state),
+            guard,
+            state: held,
+            ..
+        } = self;
         drop(guard);
         // The task lets go of the state directory's lock when it has seen the cancellation.
         while held.strong_count() > 0 {
@@ -215,16 +309,33 @@ impl Agent {
         let receiver = files.start(&state_dir, Arc::clone(&metrics), clock, cancel)?;
         let (held, path) = (Arc::downgrade(&state_dir), dir.path().to_owned());
         let owned = (dir, state);
-        Ok(Self { dir: path, config, receiver, metrics, poll, owned, state: held, guard })
+        Ok(Self {
+            dir: path,
+            config,
+            receiver,
+            metrics,
+            poll,
+            owned,
+            state: held,
+            guard,
+        })
     }
 
     async fn change(&mut self) -> Arc<ActiveConfig> {
-        tokio::time::timeout(GUARD, self.receiver.changed()).await.unwrap().unwrap();
+        tokio::time::timeout(GUARD, self.receiver.changed())
+            .await
+            .unwrap()
+            .unwrap();
         self.receiver.borrow_and_update().clone()
     }
 
     fn validity(&self) -> u64 {
-        self.receiver.borrow().config.certificates.validity.as_secs()
+        self.receiver
+            .borrow()
+            .config
+            .certificates
+            .validity
+            .as_secs()
     }
 
     fn metrics(&self) -> String {

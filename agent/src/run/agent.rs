@@ -53,12 +53,24 @@ pub struct RunningAgent {
 
 /// Builds the parts in order and starts them.
 pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<RunningAgent> {
-    let AgentOptions { config, endpoint, state_dir, allow_disk, admin, clock } = options;
+    let AgentOptions {
+        config,
+        endpoint,
+        state_dir,
+        allow_disk,
+        admin,
+        clock,
+    } = options;
     raise_open_files();
     let state = Arc::new(StateDir::open(&state_dir, allow_disk)?);
     let metrics = Arc::new(Metrics::default());
 
-    let config = config.start(&state, Arc::clone(&metrics), Arc::clone(&clock), cancel.clone())?;
+    let config = config.start(
+        &state,
+        Arc::clone(&metrics),
+        Arc::clone(&clock),
+        cancel.clone(),
+    )?;
     let client = CasClient::new(&endpoint)?;
     let (roots, mut trust) = TrustTask::new(client.clone(), Arc::clone(&clock), config.clone());
     let roots = tokio::spawn(roots.run(cancel.clone()));
@@ -85,21 +97,38 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     let mut tasks = vec![
         roots,
         tokio::spawn(Arc::clone(&volumes).run(cancel.clone())),
-        tokio::spawn(follow(Arc::clone(&volumes), config, assigned.ids, cancel.clone())),
+        tokio::spawn(follow(
+            Arc::clone(&volumes),
+            config,
+            assigned.ids,
+            cancel.clone(),
+        )),
     ];
     let admin = match admin {
         Some(address) => {
             let source = Arc::clone(&volumes);
             let statuses = Arc::new(move || source.statuses());
-            let server = admin::start(address, metrics, statuses, Arc::clone(&clock), cancel.clone())
-                .await
-                .with_context(|| format!("the admin server cannot listen on {address}"))?;
+            let server = admin::start(
+                address,
+                metrics,
+                statuses,
+                Arc::clone(&clock),
+                cancel.clone(),
+            )
+            .await
+            .with_context(|| format!("the admin server cannot listen on {address}"))?;
             tasks.push(server.task);
             Some(server.address)
         }
         None => None,
     };
-    Ok(RunningAgent { volumes, clock, cancel, tasks, admin })
+    Ok(RunningAgent {
+        volumes,
+        clock,
+        cancel,
+        tasks,
+        admin,
+    })
 }
 
 impl RunningAgent {
@@ -128,19 +157,31 @@ impl RunningAgent {
             let changed = self.volumes.changed();
             let now = clock.now();
             let statuses = self.statuses();
-            let missing: Vec<_> = statuses.iter().filter(|status| !status.is_valid(now)).collect();
+            let missing: Vec<_> = statuses
+                .iter()
+                .filter(|status| !status.is_valid(now))
+                .collect();
             if missing.is_empty() {
                 return Ok(());
             }
             // Nothing more will be tried in time.
-            if missing.iter().all(|status| status.failures > 0 && status.next_attempt > give_up)
+            if missing
+                .iter()
+                .all(|status| status.failures > 0 && status.next_attempt > give_up)
                 || now >= give_up
             {
                 for status in &missing {
-                    let cause = status.last_error.as_deref().unwrap_or("it was not reached in time");
+                    let cause = status
+                        .last_error
+                        .as_deref()
+                        .unwrap_or("it was not reached in time");
                     error!(volume = %status.path.display(), "{cause}");
                 }
-                bail!("{} of {} volumes have no valid credential", missing.len(), statuses.len());
+                bail!(
+                    "{} of {} volumes have no valid credential",
+                    missing.len(),
+                    statuses.len()
+                );
             }
             tokio::select! {
                 () = changed => {}
@@ -190,7 +231,11 @@ struct Assigned {
 /// Publishes every workload and forgets those that are gone. What is wrong with one harms that
 /// one, and is tried again.
 fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Config) -> Assigned {
-    let mut assigned = Assigned { ids: BTreeMap::new(), opened: 0, failed: 0 };
+    let mut assigned = Assigned {
+        ids: BTreeMap::new(),
+        opened: 0,
+        failed: 0,
+    };
     for workload in &config.workloads {
         let result = assignment(workload).and_then(|assignment| {
             let id = VolumeId::of(&assignment.path);
@@ -205,7 +250,10 @@ fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Confi
             }
         }
     }
-    for id in before.values().filter(|id| !assigned.ids.values().any(|kept| kept == *id)) {
+    for id in before
+        .values()
+        .filter(|id| !assigned.ids.values().any(|kept| kept == *id))
+    {
         volumes.forget(id);
     }
     if assigned.ids.is_empty() {
@@ -237,7 +285,11 @@ fn assignment(workload: &Workload) -> Result<Assignment> {
         file_mode: volume.file_mode,
         allow_disk: volume.allow_disk,
     };
-    Ok(Assignment { path: PathBuf::from(&volume.path), spiffe_id, access })
+    Ok(Assignment {
+        path: PathBuf::from(&volume.path),
+        spiffe_id,
+        access,
+    })
 }
 
 /// Each volume holds one open directory, so that its lock lives as long as the agent.

@@ -35,12 +35,19 @@ pub(super) async fn run(args: EmulatorArgs) -> Result<Exit> {
 
     let cancel = shutdown::on_signals().context("cannot wait for signals")?;
     // Before the keys are made: a port that is taken is found at once.
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; choose another port, or port 0 for a free one", args.listen))?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}; choose another port, or port 0 for a free one",
+            args.listen
+        )
+    })?;
     let address = listener.local_addr()?;
     let emulator = build(config, args.state).await?;
-    print::stdout(&introduction(&emulator, &params, &format!("http://{address}")))?;
+    print::stdout(&introduction(
+        &emulator,
+        &params,
+        &format!("http://{address}"),
+    ))?;
     certagent_emulator::serve(emulator, listener, cancel.cancelled_owned()).await?;
     Ok(Exit::Ok)
 }
@@ -48,15 +55,16 @@ pub(super) async fn run(args: EmulatorArgs) -> Result<Exit> {
 /// The pools, off the runtime: RSA keys take seconds.
 pub(super) async fn build(config: EmulatorConfig, state: Option<PathBuf>) -> Result<Arc<Emulator>> {
     let work = move || Emulator::new(config, system_clock(), state.as_deref());
-    let emulator = tokio::task::spawn_blocking(work).await.context("the embedded CA was stopped")?;
+    let emulator = tokio::task::spawn_blocking(work)
+        .await
+        .context("the embedded CA was stopped")?;
     emulator.context("the embedded CA cannot start")
 }
 
 /// Objects for the pools of [`EmulatorConfig::guide`], with the guide's own values.
 pub(super) fn guide_params(project: &str, location: &str) -> Result<GuideParams> {
-    let pool = |id| -> Result<CaPoolName> {
-        Ok(PoolName::new(project, location, id)?.uri().parse()?)
-    };
+    let pool =
+        |id| -> Result<CaPoolName> { Ok(PoolName::new(project, location, id)?.uri().parse()?) };
     // A project of an organisation, `example.com:name`, has the workload pool
     // `name.example.com.svc.id.goog`.
     let domain = match project.split_once(':') {
@@ -98,8 +106,10 @@ fn introduction(emulator: &Emulator, params: &GuideParams, endpoint: &str) -> St
         })
         .collect();
     let pools = pools.concat();
-    let (certificates, trust) =
-        (render_workload_certificate_config(params), render_trust_config(params));
+    let (certificates, trust) = (
+        render_workload_certificate_config(params),
+        render_trust_config(params),
+    );
     format!(
         "\
 # certagent emulator at {endpoint}: it signs for everybody who reaches it, never use it in production.
@@ -126,12 +136,25 @@ mod tests {
         let emulator = build(config, None).await.unwrap();
         let params = guide_params("example.com:project-1", "us-central1").unwrap();
         let text = introduction(&emulator, &params, "http://127.0.0.1:1");
-        let source = Source { name: "objects.yaml".to_owned(), text };
+        let source = Source {
+            name: "objects.yaml".to_owned(),
+            text,
+        };
         let loaded = config::load(&[source], &Settings::default());
         assert_eq!(loaded.problems, []);
         let config = loaded.config.unwrap();
         let pool = &config.certificates.pools[0];
-        assert!(emulator.pools().any(|(name, _)| name.uri() == pool.to_string()));
-        assert!(config.trust.stores.keys().any(|name| name.as_str() == "project-1.example.com.svc.id.goog"));
+        assert!(
+            emulator
+                .pools()
+                .any(|(name, _)| name.uri() == pool.to_string())
+        );
+        assert!(
+            config
+                .trust
+                .stores
+                .keys()
+                .any(|name| name.as_str() == "project-1.example.com.svc.id.goog")
+        );
     }
 }

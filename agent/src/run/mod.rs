@@ -45,19 +45,32 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // With nobody to print to, the exit code still tells.
             drop(error.print());
-            return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            }
+            .into();
         }
     };
     let exit = run(cli).unwrap_or_else(|error| {
         print::stderr(&print::error_chain(&error));
-        if error.is::<UsageError>() { Exit::Usage } else { Exit::Problem }
+        if error.is::<UsageError>() {
+            Exit::Usage
+        } else {
+            Exit::Problem
+        }
     });
     exit.into()
 }
 
 fn run(cli: Cli) -> Result<Exit> {
     let is_live = matches!(cli.command, Command::Quickstart(_)) && io::stderr().is_terminal();
-    let filter = if is_live { logging::QUIET_FILTER } else { logging::DEFAULT_FILTER };
+    let filter = if is_live {
+        logging::QUIET_FILTER
+    } else {
+        logging::DEFAULT_FILTER
+    };
     let log = logging::init(&cli.log, filter);
     let clock: SharedClock = Arc::new(SystemClock);
     match cli.command {
@@ -69,9 +82,7 @@ fn run(cli: Cli) -> Result<Exit> {
         #[cfg(feature = "emulator")]
         Command::Emulator(args) => block_on(emulator::run(args)),
         #[cfg(feature = "emulator")]
-        Command::Quickstart(args) => {
-            block_on(quickstart::run(args, clock, is_live.then_some(log)))
-        }
+        Command::Quickstart(args) => block_on(quickstart::run(args, clock, is_live.then_some(log))),
         #[cfg(not(feature = "emulator"))]
         Command::Emulator(_) | Command::Quickstart(_) => {
             drop(log);
@@ -92,8 +103,10 @@ async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
     let options = agent::AgentOptions {
         endpoint: Endpoint::parse(&args.ca_endpoint)
             .map_err(|error| usage(&format_args!("--ca-endpoint: {error}")))?,
-        state_dir: StateDir::default_location(args.state_dir.clone(), |name| std::env::var_os(name))
-            .map_err(|error| usage(&error))?,
+        state_dir: StateDir::default_location(args.state_dir.clone(), |name| {
+            std::env::var_os(name)
+        })
+        .map_err(|error| usage(&error))?,
         config: ConfigFiles::new(args.config.clone(), args.settings()),
         allow_disk: args.allow_disk,
         admin: args.admin,

@@ -60,7 +60,12 @@ pub(super) async fn run(
         clock: Arc::clone(&clock),
     };
     let running = agent::start(options, cancel.child_token()).await?;
-    print::stdout(&introduction(&place, remark.as_deref(), &endpoint, running.admin()))?;
+    print::stdout(&introduction(
+        &place,
+        remark.as_deref(),
+        &endpoint,
+        running.admin(),
+    ))?;
 
     let ended_by_itself = show(&running, &args, &clock, &signals, live).await;
     let statuses = running.statuses();
@@ -69,14 +74,21 @@ pub(super) async fn run(
     ca.await.context("the embedded CA was stopped")??;
     print::stdout(&closing(&place, &args, &statuses, clock.now()))?;
     let is_valid = statuses.iter().all(|status| status.is_valid(clock.now()));
-    Ok(if ended_by_itself && !is_valid { Exit::Problem } else { Exit::Ok })
+    Ok(if ended_by_itself && !is_valid {
+        Exit::Problem
+    } else {
+        Exit::Ok
+    })
 }
 
 /// The embedded CA on a free port, with its keys in `ca/`.
 async fn start_ca(
     place: &Place,
     cancel: CancellationToken,
-) -> Result<(String, tokio::task::JoinHandle<Result<(), certagent_emulator::EmulatorError>>)> {
+) -> Result<(
+    String,
+    tokio::task::JoinHandle<Result<(), certagent_emulator::EmulatorError>>,
+)> {
     let config = EmulatorConfig::guide(PROJECT, LOCATION)?;
     let emulator = emulator::build(config, Some(place.ca())).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -122,9 +134,14 @@ struct Place {
 impl Place {
     /// Makes what is missing. A directory with other things in it is refused.
     fn prepare(dir: &Path) -> Result<Self> {
-        let place = Self { dir: std::path::absolute(dir)? };
+        let place = Self {
+            dir: std::path::absolute(dir)?,
+        };
         let failed = |path: &Path| {
-            format!("cannot use {}; choose another directory with --dir", path.display())
+            format!(
+                "cannot use {}; choose another directory with --dir",
+                path.display()
+            )
         };
         match fs::read_dir(dir) {
             Ok(mut entries) => {
@@ -146,7 +163,10 @@ impl Place {
             (place.volume(), 0o755),
             (place.state(), 0o700),
         ] {
-            let made = fs::DirBuilder::new().recursive(true).mode(mode).create(&path);
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(&path);
             made.with_context(|| failed(&path))?;
         }
         Ok(place)
@@ -190,7 +210,10 @@ fn settings(place: &Place, lift_minimums: bool) -> Settings {
 /// Writes the objects that are missing. Those that are there are the user's: they stay as they
 /// are, unless a flag says otherwise. Gives a remark about that.
 fn write_objects(place: &Place, args: &QuickstartArgs) -> Result<Option<String>> {
-    let (certificates, trust) = (place.config().join(CERTIFICATES), place.config().join(TRUST));
+    let (certificates, trust) = (
+        place.config().join(CERTIFICATES),
+        place.config().join(TRUST),
+    );
     let existing = existing(place, args)?;
     let before = existing.clone().unwrap_or(first_params()?);
     let wanted = with_flags(before.clone(), args);
@@ -216,15 +239,22 @@ fn write_objects(place: &Place, args: &QuickstartArgs) -> Result<Option<String>>
 
 fn first_params() -> Result<GuideParams> {
     let params = emulator::guide_params(PROJECT, LOCATION)?;
-    Ok(GuideParams { validity_seconds: VALIDITY_SECONDS, ..params })
+    Ok(GuideParams {
+        validity_seconds: VALIDITY_SECONDS,
+        ..params
+    })
 }
 
 /// What the objects of an earlier start say; none if there are none, or if they have errors.
 fn existing(place: &Place, args: &QuickstartArgs) -> Result<Option<GuideParams>> {
     let files = ConfigFiles::new(vec![place.config()], settings(place, args.lift_minimums));
-    let Some(config) = files.load().config else { return Ok(None) };
+    let Some(config) = files.load().config else {
+        return Ok(None);
+    };
     let policy = config.certificates;
-    let Some((issuing_pool, fallback_pools)) = policy.pools.split_first() else { return Ok(None) };
+    let Some((issuing_pool, fallback_pools)) = policy.pools.split_first() else {
+        return Ok(None);
+    };
     Ok(Some(GuideParams {
         issuing_pool: issuing_pool.clone(),
         fallback_pools: fallback_pools.to_vec(),
@@ -242,7 +272,9 @@ fn has_flags(args: &QuickstartArgs) -> bool {
 fn with_flags(params: GuideParams, args: &QuickstartArgs) -> GuideParams {
     GuideParams {
         algorithm: args.key_algorithm.unwrap_or(params.algorithm),
-        validity_seconds: args.validity.map_or(params.validity_seconds, |validity| validity.as_secs()),
+        validity_seconds: args
+            .validity
+            .map_or(params.validity_seconds, |validity| validity.as_secs()),
         rotation_window_percentage: args
             .rotation_window
             .unwrap_or(params.rotation_window_percentage),
@@ -252,12 +284,18 @@ fn with_flags(params: GuideParams, args: &QuickstartArgs) -> GuideParams {
 
 /// Flags that break a rule are found before they are in a file.
 fn check(params: &GuideParams, args: &QuickstartArgs) -> Result<()> {
-    let source = |name: &str, text| Source { name: name.to_owned(), text };
+    let source = |name: &str, text| Source {
+        name: name.to_owned(),
+        text,
+    };
     let sources = [
         source(CERTIFICATES, render_workload_certificate_config(params)),
         source(TRUST, render_trust_config(params)),
     ];
-    let settings = Settings { lift_minimums: args.lift_minimums, ..Settings::default() };
+    let settings = Settings {
+        lift_minimums: args.lift_minimums,
+        ..Settings::default()
+    };
     let loaded = config::load(&sources, &settings);
     let Some(problem) = loaded.problems.iter().find(|problem| problem.is_error()) else {
         return Ok(());
@@ -268,13 +306,17 @@ fn check(params: &GuideParams, args: &QuickstartArgs) -> Result<()> {
         Some("rotationWindowPercentage") => "--rotation-window: ",
         _ => "",
     };
-    let allowed =
-        problem.allowed.as_ref().map_or_else(String::new, |allowed| format!(" (allowed: {allowed})"));
+    let allowed = problem
+        .allowed
+        .as_ref()
+        .map_or_else(String::new, |allowed| format!(" (allowed: {allowed})"));
     Err(UsageError(format!("{flag}{field}: {}{allowed}", problem.message)).into())
 }
 
 fn write_if_missing(path: &Path, text: &str) -> Result<()> {
-    match fs::File::create_new(path).and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes())) {
+    match fs::File::create_new(path)
+        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
+    {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         written => written.with_context(|| format!("cannot write {}", path.display())),
     }
@@ -288,11 +330,16 @@ fn introduction(
     admin: Option<std::net::SocketAddr>,
 ) -> String {
     let quoted = |path: PathBuf| print::shell_quoted(&path);
-    let (certificates, volume) = (quoted(place.config().join(CERTIFICATES)), quoted(place.volume()));
+    let (certificates, volume) = (
+        quoted(place.config().join(CERTIFICATES)),
+        quoted(place.volume()),
+    );
     let state = quoted(place.state());
     let leaf = quoted(place.volume().join("certificates.pem"));
     let remark = remark.map_or_else(String::new, |remark| format!("{remark}\n"));
-    let admin = admin.map_or_else(String::new, |address| format!("  curl http://{address}/metrics\n"));
+    let admin = admin.map_or_else(String::new, |address| {
+        format!("  curl http://{address}/metrics\n")
+    });
     let program = program();
     format!(
         "\
@@ -320,18 +367,32 @@ fn program() -> String {
 }
 
 /// What was, and where it is.
-fn closing(place: &Place, args: &QuickstartArgs, statuses: &[VolumeStatus], now: Timestamp) -> String {
+fn closing(
+    place: &Place,
+    args: &QuickstartArgs,
+    statuses: &[VolumeStatus],
+    now: Timestamp,
+) -> String {
     let rotations: u64 = statuses.iter().map(|status| status.rotations).sum();
-    let certificate = statuses.iter().find_map(|status| status.certificate.as_ref());
+    let certificate = statuses
+        .iter()
+        .find_map(|status| status.certificate.as_ref());
     let left = match certificate {
         Some(certificate) if certificate.not_after > now => {
-            format!("The last certificate is valid until {:.0}", certificate.not_after)
+            format!(
+                "The last certificate is valid until {:.0}",
+                certificate.not_after
+            )
         }
         Some(certificate) => format!("The last certificate ended at {:.0}", certificate.not_after),
         None => "There is no certificate".to_owned(),
     };
     let times = if rotations == 1 { "once" } else { "times" };
-    let rotated = if rotations == 1 { times.to_owned() } else { format!("{rotations} {times}") };
+    let rotated = if rotations == 1 {
+        times.to_owned()
+    } else {
+        format!("{rotations} {times}")
+    };
     format!(
         "Ended. The certificate was rotated {rotated}. {left}, in {}.\nStart again with: {} quickstart --dir {}\n",
         print::shell_quoted(&place.volume()),
@@ -375,7 +436,10 @@ mod tests {
         let found = ConfigFiles::new(vec![place.config()], settings(&place, false)).load();
         assert_eq!(found.problems, []);
         let config = found.config.unwrap();
-        assert_eq!(config.workloads[0].volume.path, place.volume().display().to_string());
+        assert_eq!(
+            config.workloads[0].volume.path,
+            place.volume().display().to_string()
+        );
     }
 
     #[test]
@@ -384,8 +448,13 @@ mod tests {
         let mut args = args(&dir.path().join("quickstart"));
         let place = Place::prepare(&args.dir).unwrap();
         write_objects(&place, &args).unwrap();
-        let edited = read(&place).replace("validityDurationSeconds: 60", "validityDurationSeconds: 90");
-        fs::write(place.config().join(CERTIFICATES), format!("# mine\n{edited}")).unwrap();
+        let edited =
+            read(&place).replace("validityDurationSeconds: 60", "validityDurationSeconds: 90");
+        fs::write(
+            place.config().join(CERTIFICATES),
+            format!("# mine\n{edited}"),
+        )
+        .unwrap();
 
         let place = Place::prepare(&args.dir).unwrap();
         assert_eq!(write_objects(&place, &args).unwrap(), None);
@@ -393,7 +462,10 @@ mod tests {
 
         args.key_algorithm = Some(KeyAlgorithm::Rsa2048);
         let remark = write_objects(&place, &args).unwrap().unwrap();
-        assert!(remark.contains("WorkloadCertificateConfig.yaml.before"), "{remark}");
+        assert!(
+            remark.contains("WorkloadCertificateConfig.yaml.before"),
+            "{remark}"
+        );
         assert!(read(&place).contains("modulusSize: 2048\n"));
         assert!(read(&place).contains("validityDurationSeconds: 90\n"));
         // The file as it was is not read as configuration.
@@ -414,7 +486,10 @@ mod tests {
         args.validity = None;
         args.rotation_window = Some(100);
         let error = write_objects(&place, &args).unwrap_err();
-        assert!(error.to_string().starts_with("--rotation-window: "), "{error}");
+        assert!(
+            error.to_string().starts_with("--rotation-window: "),
+            "{error}"
+        );
         assert!(!place.config().join(CERTIFICATES).exists());
     }
 

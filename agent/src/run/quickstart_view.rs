@@ -78,14 +78,21 @@ impl Drop for View<'_> {
 
 fn console_width() -> u16 {
     let width = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
-    if width == 0 { u16::try_from(USUAL_WIDTH).unwrap_or(u16::MAX) } else { width }
+    if width == 0 {
+        u16::try_from(USUAL_WIDTH).unwrap_or(u16::MAX)
+    } else {
+        width
+    }
 }
 
 /// The line of a volume, at most `width` columns: what matters most stays longest.
 fn text(status: &VolumeStatus, now: Timestamp, width: usize) -> String {
     let trouble = trouble(status, now);
     let Some(certificate) = &status.certificate else {
-        return cut(&trouble.unwrap_or_else(|| "asking for the first certificate".to_owned()), width);
+        return cut(
+            &trouble.unwrap_or_else(|| "asking for the first certificate".to_owned()),
+            width,
+        );
     };
     let mut parts = vec![remains(certificate, now)];
     let optional = [
@@ -98,7 +105,12 @@ fn text(status: &VolumeStatus, now: Timestamp, width: usize) -> String {
         Some(certificate.key.to_string()),
         Some(format!("serial {}", short(&certificate.serial))),
     ];
-    let length = |parts: &[String]| parts.iter().map(|part| part.chars().count() + 2).sum::<usize>();
+    let length = |parts: &[String]| {
+        parts
+            .iter()
+            .map(|part| part.chars().count() + 2)
+            .sum::<usize>()
+    };
     let bar_min = *BAR_WIDTH.start();
     // First all that fits beside the narrowest bar, then the bar takes what is left.
     for part in optional.into_iter().flatten() {
@@ -117,7 +129,10 @@ fn trouble(status: &VolumeStatus, now: Timestamp) -> Option<String> {
     let error = status.last_error.as_deref()?;
     let again = span(status.next_attempt.duration_since(now));
     let times = status.failures;
-    Some(format!("failed {times}x, again in {again}: {}", cut(error, 60)))
+    Some(format!(
+        "failed {times}x, again in {again}: {}",
+        cut(error, 60)
+    ))
 }
 
 fn remains(certificate: &CertificateStatus, now: Timestamp) -> String {
@@ -142,15 +157,18 @@ fn renews(certificate: &CertificateStatus, status: &VolumeStatus, now: Timestamp
 
 /// The beginning and the end of a serial.
 fn short(serial: &str) -> String {
-    match (serial.get(..6), serial.len().checked_sub(4).and_then(|at| serial.get(at..))) {
+    match (
+        serial.get(..6),
+        serial.len().checked_sub(4).and_then(|at| serial.get(at..)),
+    ) {
         (Some(start), Some(end)) if serial.len() > 12 => format!("{start}…{end}"),
         _ => serial.to_owned(),
     }
 }
 
-/// `47s`, `3m07s`, `2h05m`, `3d04h`.
+/// `47s`, `3m07s`, `2h05m`, `3d04h`; a begun second counts.
 fn span(span: SignedDuration) -> String {
-    let seconds = span.as_secs().max(0);
+    let seconds = span.as_secs().max(0) + i64::from(span.subsec_nanos() > 0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),
@@ -177,13 +195,20 @@ fn cut(text: &str, width: usize) -> String {
 /// to come, and `▓` and `▒` are the same within the window in which it may be renewed; `│` is the
 /// moment at which it will be.
 fn life_bar(width: usize, certificate: &CertificateStatus, now: Timestamp) -> String {
-    let start = certificate.not_before.max(certificate.issued_at).min(certificate.not_after);
+    let start = certificate
+        .not_before
+        .max(certificate.issued_at)
+        .min(certificate.not_after);
     let life = certificate.not_after.duration_since(start).as_millis();
     // The number of cells that begin before a moment.
     let cells = |moment: Timestamp| {
         let passed = moment.duration_since(start).as_millis().clamp(0, life);
         let cells = i128::try_from(width).unwrap_or_default();
-        let scaled = if life == 0 { cells } else { passed * cells / life };
+        let scaled = if life == 0 {
+            cells
+        } else {
+            passed * cells / life
+        };
         usize::try_from(scaled).unwrap_or_default()
     };
     let (passed, window) = (cells(now), cells(certificate.window_start));
@@ -250,8 +275,14 @@ mod tests {
 
     #[test]
     fn a_bar_of_a_backdated_certificate_begins_when_it_was_issued() {
-        let backdated = CertificateStatus { not_before: at(-3600), ..certificate() };
-        assert_eq!(life_bar(20, &backdated, at(15)), life_bar(20, &certificate(), at(15)));
+        let backdated = CertificateStatus {
+            not_before: at(-3600),
+            ..certificate()
+        };
+        assert_eq!(
+            life_bar(20, &backdated, at(15)),
+            life_bar(20, &certificate(), at(15))
+        );
     }
 
     #[test]
@@ -283,8 +314,11 @@ mod tests {
             "███████░░░░░░░▒│▒▒▒▒▒▒▒▒▒▒▒▒▒  45s left  renews in 18s  2 rotations  ECDSA P-256  \
              serial 3fa95b…0718"
         );
-        assert_eq!(line(50), "███░░░│▒▒▒▒▒  45s left  renews in 18s  2 rotations");
-        assert_eq!(line(24), "███░░░▒│▒▒▒▒  45s left");
+        assert_eq!(
+            line(50),
+            "███░░░│▒▒▒▒▒  45s left  renews in 18s  2 rotations"
+        );
+        assert_eq!(line(24), "███░░░░│▒▒▒▒▒▒  45s left");
         assert_eq!(line(12), "45s left");
         assert_eq!(line(4), "45s…");
         for width in 0..200 {
@@ -301,19 +335,36 @@ mod tests {
             ..status(Some(certificate()))
         };
         let line = text(&failing, at(45), 80);
-        assert!(line.contains("15s left  failed 3x, again in 5s: the pool is away"), "{line}");
-        let first = VolumeStatus { certificate: None, ..failing };
-        assert_eq!(text(&first, at(45), 80), "failed 3x, again in 5s: the pool is away");
-        assert_eq!(text(&status(None), at(45), 80), "asking for the first certificate");
+        assert!(
+            line.contains("15s left  failed 3x, again in 5s: the pool is away"),
+            "{line}"
+        );
+        let first = VolumeStatus {
+            certificate: None,
+            ..failing
+        };
+        assert_eq!(
+            text(&first, at(45), 80),
+            "failed 3x, again in 5s: the pool is away"
+        );
+        assert_eq!(
+            text(&status(None), at(45), 80),
+            "asking for the first certificate"
+        );
         assert!(text(&status(Some(certificate())), at(70), 80).contains("ENDED 10s ago"));
     }
 
     #[test]
     fn spans_are_short_whatever_their_size() {
-        for (seconds, expected) in
-            [(-5, "0s"), (47, "47s"), (187, "3m07s"), (7500, "2h05m"), (273_600, "3d04h")]
-        {
+        for (seconds, expected) in [
+            (-5, "0s"),
+            (47, "47s"),
+            (187, "3m07s"),
+            (7500, "2h05m"),
+            (273_600, "3d04h"),
+        ] {
             assert_eq!(span(SignedDuration::from_secs(seconds)), expected);
         }
+        assert_eq!(span(SignedDuration::from_millis(1)), "1s");
     }
 }

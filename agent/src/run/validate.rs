@@ -23,7 +23,11 @@ pub(super) fn run(args: ValidateArgs) -> Result<Exit> {
         Output::Text => text(&found),
         Output::Json => json(&found)?,
     })?;
-    Ok(if found.config.is_some() { Exit::Ok } else { Exit::Problem })
+    Ok(if found.config.is_some() {
+        Exit::Ok
+    } else {
+        Exit::Problem
+    })
 }
 
 /// One line per problem, then one line that sums up.
@@ -65,7 +69,11 @@ fn counts(problems: &[Problem]) -> (usize, usize) {
 }
 
 fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
 }
 
 #[derive(Serialize)]
@@ -88,7 +96,11 @@ fn json(found: &Found) -> Result<String> {
         valid: found.config.is_some(),
         errors,
         warnings,
-        files: found.sources.iter().map(|source| source.name.as_str()).collect(),
+        files: found
+            .sources
+            .iter()
+            .map(|source| source.name.as_str())
+            .collect(),
         workloads: workloads.map(|workload| workload.name.as_str()).collect(),
         problems: &found.problems,
     };
@@ -140,11 +152,25 @@ spec:
         let file = dir.path().join("bad.yaml").display().to_string();
         let text = text(&found).replace(&file, "bad.yaml");
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines.iter().any(|line| line.starts_with("bad.yaml:11:20: error: ")
-            && line.contains("spec.keyAlgorithm.rsa.modulusSize: ")
-            && line.contains("(allowed: 2048, 3072, 4096)")), "{text}");
-        assert!(lines.iter().any(|line| line.contains("there is no TrustConfig")), "{text}");
-        assert_eq!(lines.last(), Some(&"2 errors, 1 warning in 1 file"), "{text}");
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.starts_with("bad.yaml:11:20: error: ")
+                    && line.contains("spec.keyAlgorithm.rsa.modulusSize: ")
+                    && line.contains("(allowed: 2048, 3072, 4096)")),
+            "{text}"
+        );
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.contains("there is no TrustConfig")),
+            "{text}"
+        );
+        assert_eq!(
+            lines.last(),
+            Some(&"2 errors, 1 warning in 1 file"),
+            "{text}"
+        );
 
         let json: serde_json::Value = serde_json::from_str(&json(&found).unwrap()).unwrap();
         assert_eq!(json["schemaVersion"], 1);
@@ -152,6 +178,10 @@ spec:
         assert_eq!((&json["errors"], &json["warnings"]), (&2.into(), &1.into()));
         let problems = json["problems"].as_array().unwrap();
         assert_eq!(problems.len(), 3);
-        assert!(problems.iter().any(|problem| problem["line"] == 11 && problem["column"] == 20));
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem["line"] == 11 && problem["column"] == 20)
+        );
     }
 }

@@ -315,6 +315,12 @@ impl Trust {
 }
 
 impl Source {
+    /// It is to be asked at `now`. A moment too far ahead was set before the clock was set back.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        self.due
+            .is_none_or(|due| due <= now || due > later(now, REFRESH))
+    }
+
     /// How long to wait after the failures so far. A pool whose roots are known is not urgent.
     fn wait(&self) -> SignedDuration {
         if self.last_success.is_some() {

@@ -96,8 +96,7 @@ impl TrustTask {
             .sources()
             .iter()
             .filter(|(pool, _)| !self.asked.contains(pool));
-        let (due, waiting): (Vec<_>, Vec<_>) =
-            idle.partition(|(_, source)| source.due.is_none_or(|due| due <= now));
+        let (due, waiting): (Vec<_>, Vec<_>) = idle.partition(|(_, source)| source.is_due(now));
         let next = waiting
             .into_iter()
             .filter_map(|(_, source)| source.due)

@@ -24,11 +24,11 @@ impl VolumeDir {
         self.remove_leftovers()?;
         self.clear_the_way()?;
         self.adopt()?;
-        self.try_out()?;
         self.generations()?
             .leftover
             .iter()
             .for_each(|name| self.discard(name));
+        self.try_out()?;
         if self.current()?.is_some() {
             self.link_files()
         } else {

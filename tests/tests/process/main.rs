@@ -1,0 +1,1 @@
+//! The program as a process: command lines, signals, kills.
