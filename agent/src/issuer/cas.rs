@@ -266,6 +266,6 @@ fn has_certificate(raw: &RawChain) -> bool {
 }
 
 #[cfg(test)]
-#[cfg(all(feature = "emulator", feature = "testing"))]
+#[cfg(feature = "emulator")]
 #[path = "cas_tests.rs"]
 mod tests;

@@ -147,8 +147,9 @@ impl RunningAgent {
         &self.volumes
     }
 
-    /// Waits until every volume holds a valid credential; what is still missing after a minute,
-    /// or can only be helped by a change, is an error that names each volume's cause.
+    /// Waits until every volume was looked at, a renewal that is due included, and holds a valid
+    /// credential; what is still missing after a minute, or can only be helped by a change, is an
+    /// error that names each volume's cause.
     pub async fn once(&self) -> Result<()> {
         let clock = &self.clock;
         let give_up = clock.now().saturating_add(ONCE).unwrap_or_default();
@@ -161,15 +162,16 @@ impl RunningAgent {
                 .iter()
                 .filter(|status| !status.is_valid(now))
                 .collect();
-            if missing.is_empty() {
+            let all_seen = statuses.iter().all(|status| status.next_attempt > now);
+            if missing.is_empty() && (all_seen || now >= give_up) {
                 return Ok(());
             }
             // Nothing more will be tried in time.
-            if missing
-                .iter()
-                .all(|status| status.failures > 0 && status.next_attempt > give_up)
-                || now >= give_up
-            {
+            let hopeless = !missing.is_empty()
+                && missing
+                    .iter()
+                    .all(|status| status.failures > 0 && status.next_attempt > give_up);
+            if hopeless || now >= give_up {
                 for status in &missing {
                     let cause = status
                         .last_error

@@ -132,6 +132,6 @@ async fn sleep_until(clock: SharedClock, due: Option<Timestamp>) {
 }
 
 #[cfg(test)]
-#[cfg(all(feature = "emulator", feature = "testing"))]
+#[cfg(feature = "emulator")]
 #[path = "task_tests.rs"]
 mod tests;
