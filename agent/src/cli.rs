@@ -171,14 +171,14 @@ pub(crate) struct RunArgs {
     #[arg(long, required = true, num_args = 1.., value_name = "PATH", env = "CERTAGENT_CONFIG")]
     #[arg(value_parser = value::path)]
     pub(crate) config: Vec<PathBuf>,
-    /// The trust domain of all workloads, whatever the objects say
+    /// The trust domain of all workloads; a v1alpha1 object that names another is an error
     #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
     #[arg(value_parser = value::trust_domain)]
     pub(crate) trust_domain: Option<TrustDomain>,
     /// Provide every workload once, then exit
     #[arg(long)]
     pub(crate) once: bool,
-    /// Where CA Service is
+    /// Where CA Service is; this version reaches only an emulator on loopback
     #[arg(long, value_name = "URL", env = "CERTAGENT_CA_ENDPOINT")]
     #[arg(default_value = "https://privateca.googleapis.com")]
     pub(crate) ca_endpoint: String,

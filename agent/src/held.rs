@@ -133,6 +133,7 @@ impl Held {
         }
         if let Some(snapshot) = self.read_credential() {
             self.published_trust = snapshot.bundles().map(trust_hash);
+            self.take_up_sequences(&snapshot);
             self.install_found(&snapshot, record.as_ref(), policy, now);
         }
         let pending = match self.pending() {
@@ -147,11 +148,7 @@ impl Held {
         let Some((key, request)) = pending else {
             return Ok(());
         };
-        if self
-            .certificate
-            .as_ref()
-            .is_some_and(|there| there.public_key == key.public_key())
-        {
+        if self.is_installed(&key) {
             // The process ended between the swap and the end of its book-keeping.
             info!(volume = %self.dir.path().display(), "finishing what an earlier process began");
             self.write_record(&request.plan, Some(request.pool.to_string()))?;
@@ -160,6 +157,19 @@ impl Held {
             self.resume = true;
         }
         Ok(())
+    }
+
+    /// What readers have seen counts, and is all that is known when the record is lost.
+    fn take_up_sequences(&mut self, snapshot: &Snapshot) {
+        for bundle in snapshot.bundles().into_iter().flat_map(TrustBundles::iter) {
+            if let Some(sequence) = snapshot.sequence(bundle.trust_domain()) {
+                let roots = roots_hash(bundle);
+                self.sequences.insert(
+                    bundle.trust_domain().to_string(),
+                    Sequence { sequence, roots },
+                );
+            }
+        }
     }
 
     fn read_record(&self) -> Result<Option<Record>, HeldError> {
@@ -275,6 +285,13 @@ impl Held {
         })
     }
 
+    /// The certificate in the volume is for this key.
+    pub fn is_installed(&self, key: &PrivateKey) -> bool {
+        self.certificate
+            .as_ref()
+            .is_some_and(|there| there.public_key == key.public_key())
+    }
+
     /// A request of an earlier process waits to be sent again.
     pub fn must_resume(&self) -> bool {
         self.resume
@@ -309,7 +326,8 @@ impl Held {
     }
 
     /// Writes a new certificate with its key and the trust beside it, then the record, then drops
-    /// the request. Gives whether a certificate was there before.
+    /// the request. Gives whether a certificate was there before. `trust` is the one that the
+    /// chain was checked against.
     pub fn publish(
         &mut self,
         key: &PrivateKey,
@@ -319,7 +337,7 @@ impl Held {
         now: Timestamp,
     ) -> Result<bool, HeldError> {
         let chain_pem = issued.chain().to_pem();
-        self.write(chain_pem, key, trust, now)?;
+        self.write(chain_pem, key, trust, Some(issued), now)?;
         let leaf = issued.chain().leaf();
         let state = CertState {
             not_before: leaf.not_before(),
@@ -378,7 +396,8 @@ impl Held {
     /// Writes the active trust beside the certificate and key that are there.
     pub fn republish_trust(&mut self, trust: &Trust, now: Timestamp) -> Result<(), HeldError> {
         let snapshot = self.dir.read_current()?.ok_or(HeldError::Empty)?;
-        self.write(snapshot.chain().to_pem(), snapshot.key(), trust, now)?;
+        let chain_pem = snapshot.chain().to_pem();
+        self.write(chain_pem, snapshot.key(), trust, None, now)?;
         self.save_sequences()
     }
 
@@ -395,6 +414,7 @@ impl Held {
         chain_pem: String,
         key: &PrivateKey,
         trust: &Trust,
+        checked: Option<&IssuedChain>,
         now: Timestamp,
     ) -> Result<Written, HeldError> {
         let bundles = self.whole(trust);
@@ -410,7 +430,19 @@ impl Held {
             ca_certificates: own.to_pem(),
             trust_bundles,
         };
+        let checked = checked.map(IssuedChain::chain);
+        let checked_to = trust
+            .bundle(&self.trust_domain)
+            .map_or(&[][..], TrustBundle::roots);
         let written = self.dir.write(&content, now, &|snapshot: &Snapshot| {
+            // What reads back as the chain and the roots that were verified a moment ago would
+            // only verify once more; the signatures are a fifth of a whole issuance.
+            if checked == Some(snapshot.chain())
+                && !checked_to.is_empty()
+                && checked_to.iter().all(|root| snapshot.roots().contains(root))
+            {
+                return Ok(());
+            }
             let not_before = snapshot.chain().leaf().not_before();
             snapshot
                 .verify(webpki::ALL_VERIFICATION_ALGS, now.max(not_before))
@@ -434,7 +466,7 @@ impl Held {
                 let roots = roots_hash(bundle);
                 let sequence = match self.sequences.get(&name) {
                     Some(known) if known.roots == roots => known.sequence,
-                    Some(known) => known.sequence + 1,
+                    Some(known) => known.sequence.saturating_add(1),
                     None => 1,
                 };
                 (name, Sequence { sequence, roots })

@@ -52,6 +52,7 @@ pub(crate) struct LogOutput {
 
 impl LogOutput {
     /// From now on lines are written above `view`, or plainly again.
+    #[cfg(feature = "emulator")]
     pub(crate) fn show_above(&self, view: Option<MultiProgress>) {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }

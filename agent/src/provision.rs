@@ -184,6 +184,13 @@ pub async fn provision(
     Ok(())
 }
 
+/// A request of an earlier process waits to be sent again. One that may not be sent any more is
+/// given up.
+pub fn resumes(context: &Context, held: &mut Held) -> Result<bool, ProvisionError> {
+    let now = context.clock.now();
+    Ok(held.must_resume() && usable_pending(context, held, now)?.is_some())
+}
+
 /// The latest end that the first pool could give to a certificate now; none if it cannot be told.
 pub async fn ca_until(context: &Context, held: &Held) -> Option<Timestamp> {
     let config = Arc::clone(&context.config.borrow().config);
@@ -232,7 +239,7 @@ async fn buy(
         let moves_on = match &error {
             ProvisionError::Issue(error) => match error.class().next() {
                 Next::NextPool => true,
-                Next::SamePool => spent && policy.pools.len() > 1,
+                Next::SamePool => spent && policy.pools.iter().any(|pool| pool != error.pool()),
                 // The issuer tried to adopt it, and could not.
                 Next::Adopt => {
                     abandon(context, held)?;
@@ -243,6 +250,8 @@ async fn buy(
                     false
                 }
             },
+            // The same certificate comes again, and neither clock nor trust caught up with it.
+            ProvisionError::Check { reason, .. } => spent && may_heal(reason),
             _ => false,
         };
         if !moves_on {
@@ -277,9 +286,11 @@ async fn try_pool(
         pool: 0,
         since: now,
     });
+    // A clock that was set back must not make the wait for a pool longer.
+    turn.since = turn.since.min(now);
     let (key, request) = match usable_pending(context, held, now)? {
         Some((key, request)) => {
-            *turn = Turn::of(&request, policy);
+            turn.follow(&request, policy);
             (key, request)
         }
         None => prepare(context, held, turn, plan, policy, bundle).await?,
@@ -334,6 +345,11 @@ fn usable_pending(
     let Some((key, mut request)) = pending(context, held)? else {
         return Ok(None);
     };
+    if held.is_installed(&key) {
+        // It is in use, and only its book-keeping was not finished.
+        held.clear_pending().map_err(Box::new)?;
+        return Ok(None);
+    }
     if request.plan.spiffe_id != *held.spiffe_id() || !request.may_be_replayed(now) {
         drop_pending(context, held)?;
         return Ok(None);
@@ -443,19 +459,17 @@ fn budget(held: &Held, now: Timestamp) -> SignedDuration {
 }
 
 impl Turn {
-    /// The turn that a request under way belongs to. A pool that the configuration no longer names
-    /// comes before the first.
-    fn of(request: &PreparedRequest, policy: &CertificatePolicy) -> Self {
+    /// Makes it the turn of the pool that a request under way was sent to, and reckons from the
+    /// request's own time if that is earlier. A pool that the configuration no longer names comes
+    /// before the first.
+    fn follow(&mut self, request: &PreparedRequest, policy: &CertificatePolicy) {
         let last = policy.pools.len().saturating_sub(1);
-        let pool = policy
+        self.pool = policy
             .pools
             .iter()
             .position(|pool| *pool == request.pool)
             .unwrap_or(last);
-        Self {
-            pool,
-            since: request.created_at,
-        }
+        self.since = self.since.min(request.created_at);
     }
 
     fn until(self, held: &Held) -> Timestamp {

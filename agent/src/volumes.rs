@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::ActiveConfig,
     held::{Assignment, Held, HeldError},
-    provision::{self, Context, Turn},
+    provision::{self, Context, ProvisionError, Turn},
     schedule::{Priority, Schedule},
     status::VolumeStatus,
     trust::Trust,
@@ -45,9 +45,13 @@ pub struct Volumes {
 struct Set {
     entries: BTreeMap<VolumeId, Entry>,
     schedule: Schedule,
+    /// How many entries there were so far.
+    made: u64,
 }
 
 struct Entry {
+    /// Tells it from an earlier entry of the same volume, whose job may still run.
+    number: u64,
     assignment: Assignment,
     status: VolumeStatus,
     turn: Option<Turn>,
@@ -68,12 +72,23 @@ enum Slot {
 
 /// What a job brings back.
 struct Done {
-    id: VolumeId,
     held: Option<Box<Held>>,
     turn: Option<Turn>,
+    /// When to try again, or to look again.
     next: Timestamp,
+    /// When an old generation has to go, if that is sooner.
+    prune: Option<Timestamp>,
     priority: Priority,
     outcome: Outcome,
+    saw: Versions,
+}
+
+/// What a job starts from.
+struct Job {
+    turn: Option<Turn>,
+    failures: u32,
+    /// After a failure: nothing is asked of a CA before this moment.
+    not_before: Option<Timestamp>,
     saw: Versions,
 }
 
@@ -83,15 +98,21 @@ struct Versions(Arc<ActiveConfig>, Arc<Trust>);
 
 impl PartialEq for Versions {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) && Arc::ptr_eq(&self.1, &other.1)
+        // Each answer of a pool makes a new `Trust`; what counts is what would be written.
+        Arc::ptr_eq(&self.0, &other.0) && self.1.bundles() == other.1.bundles()
     }
 }
 
 /// What became of a volume.
 enum Outcome {
+    /// Nothing was looked at; what was wrong still is.
+    Untouched,
     Nothing,
     Issued,
-    Failed { reason: &'static str, text: String },
+    Failed {
+        reason: &'static str,
+        text: String,
+    },
 }
 
 impl Volumes {
@@ -123,12 +144,16 @@ impl Volumes {
             } else {
                 Slot::Closed
             };
+            entry.status.path.clone_from(&assignment.path);
+            entry.status.spiffe_id = assignment.spiffe_id.to_string();
+            entry.status.next_attempt = now;
             entry.assignment = assignment;
             entry.turn = None;
             if !entry.outdated {
                 set.schedule.set(id.clone(), now, Priority::New);
             }
             self.wake.notify_one();
+            self.changed.notify_waiters();
             return Ok(id);
         }
         let opened = Held::open(&assignment, &self.state, &self.policy(), now);
@@ -157,10 +182,14 @@ impl Volumes {
             Slot::Idle(_) => now,
             _ => now.saturating_add(backoff::first_issue(1)).unwrap_or(now),
         };
+        status.next_attempt = at;
         set.schedule.set(id.clone(), at, Priority::New);
+        set.made += 1;
+        let number = set.made;
         set.entries.insert(
             id,
             Entry {
+                number,
                 assignment,
                 status,
                 turn: None,
@@ -169,6 +198,7 @@ impl Volumes {
             },
         );
         self.wake.notify_one();
+        self.changed.notify_waiters();
         result
     }
 
@@ -179,6 +209,7 @@ impl Volumes {
         // A job that works on it finds no entry when it comes back.
         if set.entries.remove(id).is_some() {
             info!(volume = %id, "no longer supplied; its files stay");
+            self.changed.notify_waiters();
         }
     }
 
@@ -200,7 +231,7 @@ impl Volumes {
     pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let mut config = self.context.config.clone();
         let mut trust = self.context.trust.clone();
-        let mut jobs: JoinSet<Done> = JoinSet::new();
+        let mut jobs: JoinSet<(VolumeId, u64, Done)> = JoinSet::new();
         let mut seen = self.context.clock.now();
         loop {
             let now = self.context.clock.now();
@@ -217,13 +248,18 @@ impl Volumes {
             let idle_until = now.saturating_add(LONGEST_SLEEP).unwrap_or(Timestamp::MAX);
             let next = self.lock().schedule.next().unwrap_or(idle_until);
             let full = jobs.len() >= AT_ONCE;
+            let sleep = self.context.clock.sleep_until(next.min(idle_until));
+            if self.context.clock.now() < now {
+                // Set back since the look above: the sleep would not notice.
+                continue;
+            }
             tokio::select! {
                 () = cancel.cancelled() => break,
                 Some(done) = jobs.join_next() => match done {
-                    Ok(done) => self.take_back(done),
+                    Ok((id, number, done)) => self.take_back(id, number, done),
                     Err(error) => error!(%error, "a job ended without an answer"),
                 },
-                () = self.context.clock.sleep_until(next.min(idle_until)), if !full => {}
+                () = sleep, if !full => {}
                 () = self.wake.notified() => {}
                 Ok(()) = config.changed() => {
                     // What was denied or invalid may be neither any more.
@@ -238,8 +274,11 @@ impl Volumes {
 
     fn hasten(&self, now: Timestamp, which: impl Fn(&VolumeStatus) -> bool) {
         let mut set = self.lock();
-        let Set { entries, schedule } = &mut *set;
-        for (id, _) in entries.iter().filter(|(_, entry)| which(&entry.status)) {
+        let Set {
+            entries, schedule, ..
+        } = &mut *set;
+        for (id, entry) in entries.iter_mut().filter(|(_, entry)| which(&entry.status)) {
+            entry.status.next_attempt = entry.status.next_attempt.min(now);
             schedule.hasten(id, now);
         }
     }
@@ -248,7 +287,7 @@ impl Volumes {
     fn next_job(
         self: &Arc<Self>,
         now: Timestamp,
-    ) -> Option<impl Future<Output = Done> + Send + use<>> {
+    ) -> Option<impl Future<Output = (VolumeId, u64, Done)> + Send + use<>> {
         let mut set = self.lock();
         loop {
             let id = set.schedule.pop_due(now)?;
@@ -259,66 +298,79 @@ impl Volumes {
                 Slot::Working => continue,
                 slot => slot,
             };
-            let (turn, failures) = (entry.turn, entry.status.failures);
-            let assignment = entry.assignment.clone();
+            let status = &entry.status;
+            let job = Job {
+                turn: entry.turn,
+                failures: status.failures,
+                not_before: (status.failures > 0).then_some(status.next_attempt),
+                saw: self.versions(),
+            };
+            let (assignment, number) = (entry.assignment.clone(), entry.number);
             let volumes = Arc::clone(self);
             return Some(async move {
-                let saw = volumes.versions();
-                match slot {
-                    Slot::Idle(held) => volumes.work(id, held, turn, failures, saw).await,
+                let held = match slot {
+                    Slot::Idle(held) => Ok(held),
                     Slot::Closed | Slot::Working => {
-                        let opened =
-                            Held::open(&assignment, &volumes.state, &volumes.policy(), now);
-                        match opened {
-                            Ok(held) => volumes.work(id, Box::new(held), turn, failures, saw).await,
-                            Err(error) => volumes.still_closed(id, &error, failures, saw),
-                        }
+                        Held::open(&assignment, &volumes.state, &volumes.policy(), now)
+                            .map(Box::new)
                     }
-                }
+                };
+                let done = match held {
+                    Ok(held) => volumes.work(held, job).await,
+                    Err(error) => volumes.still_closed(&id, &error, job),
+                };
+                (id, number, done)
             });
         }
     }
 
     /// Looks at one volume and does what is due.
-    async fn work(
-        &self,
-        id: VolumeId,
-        mut held: Box<Held>,
-        mut turn: Option<Turn>,
-        failures: u32,
-        saw: Versions,
-    ) -> Done {
+    async fn work(&self, mut held: Box<Held>, job: Job) -> Done {
+        let mut turn = job.turn;
         let now = self.context.clock.now();
-        let step = self.step(&held, now).await;
-        let outcome = match step {
-            Some(Step::Wait { .. } | Step::CaEnding { .. }) if !held.must_resume() => {
-                self.keep(&mut held, now)
-            }
-            _ => self.provision(&mut held, &mut turn).await,
+        let outcome = if job.not_before.is_some_and(|moment| now < moment) {
+            Ok(Outcome::Untouched)
+        } else {
+            self.attempt(&mut held, &mut turn).await
         };
         let now = self.context.clock.now();
-        let next = match &outcome {
-            Ok(outcome) => quiet_until(&held, matches!(outcome, Outcome::Issued), now),
-            Err(error) => provision::next_attempt(error, failures + 1, &held, now),
+        let next = match (&outcome, job.not_before) {
+            (Ok(Outcome::Untouched), Some(moment)) => moment,
+            (Ok(_), _) => quiet_until(&held, matches!(outcome, Ok(Outcome::Issued)), now),
+            (Err(error), _) => provision::next_attempt(error, job.failures + 1, &held, now),
         };
-        let next = held.prune(now).map_or(next, |prune| prune.min(next));
-        let priority = priority(&held, now);
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed {
-                reason: error.reason(),
-                text: error.to_string(),
-            },
-        };
+        let (prune, priority) = (held.prune(now), priority(&held, now));
+        // A directory that cannot be written may have been replaced: it is opened again by its
+        // path.
+        let stays = !matches!(outcome, Err(ProvisionError::Held(_)));
+        let outcome = outcome.unwrap_or_else(|error| Outcome::Failed {
+            reason: error.reason(),
+            text: error.to_string(),
+        });
         Done {
-            id,
-            held: Some(held),
+            held: stays.then_some(held),
             turn,
             next,
+            prune,
             priority,
             outcome,
-            saw,
+            saw: job.saw,
         }
+    }
+
+    async fn attempt(
+        &self,
+        held: &mut Held,
+        turn: &mut Option<Turn>,
+    ) -> Result<Outcome, ProvisionError> {
+        let step = self.step(held, self.context.clock.now()).await;
+        if matches!(step, Some(Step::Wait { .. } | Step::CaEnding { .. }))
+            && !provision::resumes(&self.context, held)?
+        {
+            return self.keep(held);
+        }
+        provision::provision(&self.context, held, turn).await?;
+        Ok(Outcome::Issued)
     }
 
     /// What rotation says. Only a certificate that its CA cut short asks how long the pool's CAs
@@ -333,28 +385,20 @@ impl Volumes {
         Some(rotation::next(state, ca_until, now))
     }
 
-    async fn provision(
-        &self,
-        held: &mut Held,
-        turn: &mut Option<Turn>,
-    ) -> Result<Outcome, provision::ProvisionError> {
-        provision::provision(&self.context, held, turn).await?;
-        Ok(Outcome::Issued)
-    }
-
     /// The certificate is good; the trust beside it may be older than the one that is active.
-    fn keep(&self, held: &mut Held, now: Timestamp) -> Result<Outcome, provision::ProvisionError> {
+    fn keep(&self, held: &mut Held) -> Result<Outcome, ProvisionError> {
         let trust = Arc::clone(&self.context.trust.borrow());
         if held.trust_differs(&trust) {
-            held.republish_trust(&trust, now).map_err(Box::new)?;
+            held.republish_trust(&trust, self.context.clock.now())
+                .map_err(Box::new)?;
             info!(volume = %held.path().display(), "the trust bundles in the volume were renewed");
         }
         Ok(Outcome::Nothing)
     }
 
-    fn still_closed(&self, id: VolumeId, error: &HeldError, failures: u32, saw: Versions) -> Done {
+    fn still_closed(&self, id: &VolumeId, error: &HeldError, job: Job) -> Done {
         let wait = backoff::jitter(
-            backoff::first_issue(failures + 1),
+            backoff::first_issue(job.failures + 1),
             rotation::spread(id.as_str(), ""),
         );
         let next = self
@@ -368,26 +412,33 @@ impl Volumes {
             text: error.to_string(),
         };
         Done {
-            id,
             held: None,
-            turn: None,
+            turn: job.turn,
             next,
+            prune: None,
             priority: Priority::New,
             outcome,
-            saw,
+            saw: job.saw,
         }
     }
 
-    fn take_back(&self, done: Done) {
+    fn take_back(&self, id: VolumeId, number: u64, done: Done) {
         let now = self.context.clock.now();
         let mut set = self.lock();
-        let Set { entries, schedule } = &mut *set;
-        let Some(entry) = entries.get_mut(&done.id) else {
+        let Set {
+            entries, schedule, ..
+        } = &mut *set;
+        let Some(entry) = entries.get_mut(&id) else {
             return;
         };
+        if entry.number != number {
+            // Forgotten and given again meanwhile: its lock, which the other waits for, is free now.
+            schedule.hasten(&id, now);
+            return;
+        }
         if std::mem::take(&mut entry.outdated) {
             entry.slot = Slot::Closed;
-            schedule.set(done.id, now, Priority::New);
+            schedule.set(id, now, Priority::New);
             return;
         }
         self.settle(entry, &done, now);
@@ -400,7 +451,8 @@ impl Volumes {
             now
         };
         entry.status.next_attempt = next;
-        schedule.set(done.id, next, done.priority);
+        let wake = done.prune.map_or(next, |prune| prune.min(next));
+        schedule.set(id, wake, done.priority);
         self.changed.notify_waiters();
     }
 
@@ -412,6 +464,7 @@ impl Volumes {
             status.certificate = held.certificate_status();
         }
         match &done.outcome {
+            Outcome::Untouched => {}
             Outcome::Nothing | Outcome::Issued => {
                 if had && matches!(done.outcome, Outcome::Issued) {
                     status.rotations += 1;
@@ -470,7 +523,14 @@ fn quiet_until(held: &Held, just_issued: bool, now: Timestamp) -> Timestamp {
                     "the CA, or the root above it, ends then, and every renewal with it: \
                      replace the CA before that");
             }
-            now.saturating_add(CA_ENDING_POLL).unwrap_or(at)
+            // When the CA was replaced, the usual moment counts again; and nobody sleeps past
+            // the end.
+            let poll = now.saturating_add(CA_ENDING_POLL).unwrap_or(at);
+            let over = at
+                .saturating_add(SignedDuration::from_secs(1))
+                .unwrap_or(at);
+            let due = Some(rotation::due(state)).filter(|due| *due > now);
+            due.map_or(poll, |due| due.min(poll)).min(over)
         }
         Step::Renew | Step::Expired => now,
     }

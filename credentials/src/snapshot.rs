@@ -1,13 +1,17 @@
 //! A credential: the files of one generation, parsed, and known to belong together.
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use certagent_svid::{
-    Certificate, Chain, PrivateKey, SpiffeId, TrustBundle, TrustBundles, bundle_map, layout, leaf,
+    Certificate, Chain, PrivateKey, SpiffeId, TrustBundle, TrustBundles, TrustDomain, bundle_map,
+    layout, leaf,
     verify::{self, Algorithms, VerifiedPath, VerifyError},
 };
 use jiff::Timestamp;
 
 use crate::{FileProblem, Files, Layout, ReadError, read_files};
+
+/// The `spiffe_sequence` of each trust domain that has one.
+type Sequences = BTreeMap<TrustDomain, u64>;
 
 /// One coherent credential: key, chain, roots and bundles of the same generation.
 ///
@@ -20,6 +24,7 @@ pub struct Snapshot {
     key: PrivateKey,
     roots: TrustBundle,
     bundles: Option<TrustBundles>,
+    sequences: Sequences,
     spiffe_id: SpiffeId,
 }
 
@@ -47,7 +52,7 @@ impl Snapshot {
                 certificates: files.path(layout::CERTIFICATES),
             });
         }
-        let bundles = bundles(files)?;
+        let (bundles, sequences) = bundles(files)?.unzip();
         let roots = roots(files, &spiffe_id, bundles.as_ref())?;
         credential_bundle(files, &key, &chain)?;
         Ok(Self {
@@ -56,6 +61,7 @@ impl Snapshot {
             key,
             roots,
             bundles,
+            sequences: sequences.unwrap_or_default(),
             spiffe_id,
         })
     }
@@ -103,6 +109,11 @@ impl Snapshot {
         self.bundles.as_ref()
     }
 
+    /// The `spiffe_sequence` of a trust domain in the bundle map, where it has one.
+    pub fn sequence(&self, trust_domain: &TrustDomain) -> Option<u64> {
+        self.sequences.get(trust_domain).copied()
+    }
+
     /// Verifies that the chain leads to one of the snapshot's own roots at `now`.
     pub fn verify(
         &self,
@@ -146,9 +157,9 @@ fn key(files: &Files, name: &str) -> Result<PrivateKey, ReadError> {
     })
 }
 
-fn bundles(files: &Files) -> Result<Option<TrustBundles>, ReadError> {
+fn bundles(files: &Files) -> Result<Option<(TrustBundles, Sequences)>, ReadError> {
     optional(files, layout::TRUST_BUNDLES)?
-        .map(bundle_map::parse)
+        .map(bundle_map::parse_with_sequences)
         .transpose()
         .map_err(|source| ReadError::Bundles {
             path: files.path(layout::TRUST_BUNDLES),

@@ -3,6 +3,12 @@
 //!
 //! Time: the emulator and the agent live by one [`ManualClock`]; sockets live by real time. Nothing
 //! here sleeps: tests wait for a change of a volume's status, under a generous guard.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "all of it serves tests, where a panic is how one fails"
+)]
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -204,25 +210,34 @@ spec:
         std::fs::rename(&temporary, target).expect("renamed");
     }
 
-    /// What `certagent run` would be told.
-    pub fn options(&self) -> AgentOptions {
-        let settings = Settings {
+    /// What the configuration is read with: lifetimes may be as short as a test likes.
+    pub fn settings(&self) -> Settings {
+        Settings {
             lift_minimums: true,
             ..Settings::default()
-        };
+        }
+    }
+
+    /// What `certagent run` would be told.
+    pub fn options(&self) -> AgentOptions {
         AgentOptions {
-            config: ConfigFiles::new(vec![self.config_dir()], settings),
+            config: ConfigFiles::new(vec![self.config_dir()], self.settings()),
             endpoint: Endpoint::parse(&self.endpoint).expect("an endpoint"),
             state_dir: self.state_dir(),
             allow_disk: true,
-            admin: None,
+            admin: Some(([127, 0, 0, 1], 0).into()),
             clock: Arc::new(self.clock.clone()) as SharedClock,
         }
     }
 
     /// Starts an agent.
     pub async fn agent(&self) -> RunningAgent {
-        agent::start(self.options(), CancellationToken::new())
+        self.agent_with(self.options()).await
+    }
+
+    /// Starts an agent with other options than [`Lab::options`].
+    pub async fn agent_with(&self, options: AgentOptions) -> RunningAgent {
+        agent::start(options, CancellationToken::new())
             .await
             .expect("the agent starts")
     }

@@ -43,6 +43,22 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
+/// Every reason that [`crate::provision::ProvisionError::reason`] gives.
+pub(crate) const REASONS: [&str; 12] = [
+    "busy",
+    "denied",
+    "exists",
+    "invalid",
+    "key",
+    "no_roots",
+    "plan",
+    "refused",
+    "refused_certificate",
+    "unknown",
+    "unreachable",
+    "volume",
+];
+
 impl Default for Metrics {
     /// All at zero, with the version of this build.
     fn default() -> Self {
@@ -74,6 +90,10 @@ impl Metrics {
             "Certificates that were issued, checked and written",
             self.issued.clone(),
         );
+        // A series that is there from the start lets an alert see its first increase.
+        for reason in REASONS {
+            drop(self.failures.get_or_create(&ReasonLabel { reason }));
+        }
         registry.register(
             "issue_failures",
             "Attempts that gave no certificate, by reason",
@@ -113,6 +133,7 @@ impl Metrics {
 
     /// An attempt gave no certificate.
     pub fn failed(&self, reason: &'static str) {
+        debug_assert!(REASONS.contains(&reason), "an unlisted reason: {reason}");
         self.failures.get_or_create(&ReasonLabel { reason }).inc();
     }
 

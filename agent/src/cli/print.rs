@@ -32,6 +32,7 @@ pub(crate) fn error_chain(error: &anyhow::Error) -> String {
 }
 
 /// A path as it can be pasted into a shell.
+#[cfg(any(test, feature = "emulator"))]
 pub(crate) fn shell_quoted(path: &std::path::Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);

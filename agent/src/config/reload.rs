@@ -174,7 +174,7 @@ impl Follower {
         if !changes.is_empty() {
             info!(
                 changes = changes.join("; "),
-                "the configuration changed; each certificate follows at its next renewal"
+                "the configuration changed; a running certificate follows at its next renewal, another identity at once"
             );
         } else if before.problem.is_some() {
             info!("the configuration is good again, and as it was before");

@@ -102,7 +102,7 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             ),
         )],
         CheckId::KeyStorage => vec![step(
-            "which file system is it? put the volume on a tmpfs, or set allowDisk",
+            "which file system is it? put the volume on a tmpfs; if a disk is meant, name the agent's --state-dir here",
             &format!("findmnt --target {directory}"),
         )],
     }

@@ -88,21 +88,22 @@ impl CasIssuer {
     }
 
     async fn attempt(&self, request: &PreparedRequest) -> Result<RawChain, IssueError> {
-        let no_certificate = || IssueError::NoCertificate {
+        let lost = |lookup: Option<CallError>| IssueError::Lost {
             pool: request.pool.clone(),
+            certificate_id: request.certificate_id.clone(),
+            lookup: lookup.map(Box::new),
         };
         match self.client.create(request, None).await {
             Ok(raw) if has_certificate(&raw) => Ok(raw),
-            Ok(_) => Ok(self.adopt(request).await?.ok().ok_or_else(no_certificate)?),
-            Err(error) if error.class == Class::Exists => {
-                self.adopt(request)
-                    .await?
-                    .map_err(|lookup| IssueError::Lost {
-                        pool: request.pool.clone(),
-                        certificate_id: request.certificate_id.clone(),
-                        lookup: lookup.map(Box::new),
-                    })
+            // The answer to a replay is the last word.
+            Ok(_) if request.outcome_unknown => self.adopt(request).await?.map_err(lost),
+            Ok(_) => {
+                let adopted = self.adopt(request).await?;
+                adopted.map_err(|_lookup| IssueError::NoCertificate {
+                    pool: request.pool.clone(),
+                })
             }
+            Err(error) if error.class == Class::Exists => self.adopt(request).await?.map_err(lost),
             Err(error) => Err(error.into()),
         }
     }

@@ -45,6 +45,7 @@ pub struct AgentOptions {
 /// An agent at work.
 pub struct RunningAgent {
     volumes: Arc<Volumes>,
+    config: watch::Receiver<Arc<ActiveConfig>>,
     clock: SharedClock,
     cancel: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -99,7 +100,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         tokio::spawn(Arc::clone(&volumes).run(cancel.clone())),
         tokio::spawn(follow(
             Arc::clone(&volumes),
-            config,
+            config.clone(),
             assigned.ids,
             cancel.clone(),
         )),
@@ -124,6 +125,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     };
     Ok(RunningAgent {
         volumes,
+        config,
         clock,
         cancel,
         tasks,
@@ -140,6 +142,11 @@ impl RunningAgent {
     /// Where the admin server listens.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// The configuration that is active, and what is wrong with its files.
+    pub fn config(&self) -> &watch::Receiver<Arc<ActiveConfig>> {
+        &self.config
     }
 
     /// The set of volumes.
@@ -194,13 +201,15 @@ impl RunningAgent {
     }
 
     /// Ends the agent: nothing is half-written, what was begun is taken up at the next start.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.cancel.cancel();
         for task in self.tasks {
             if let Err(error) = task.await {
                 error!(%error, "a task ended badly");
             }
         }
+        // Whoever follows the files holds the state directory until it, too, has ended.
+        while self.config.changed().await.is_ok() {}
     }
 
     /// Waits for the end that the cancellation brings.
@@ -249,6 +258,11 @@ fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Confi
             Err(error) => {
                 error!(workload = workload.name, "{error:#}");
                 assigned.failed += 1;
+                // Until the edit is corrected, its volume stays supplied as before.
+                if let Some(id) = before.get(&workload.name) {
+                    let name = workload.name.clone();
+                    assigned.ids.entry(name).or_insert_with(|| id.clone());
+                }
             }
         }
     }

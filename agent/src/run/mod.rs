@@ -6,6 +6,8 @@ mod inspect;
 #[cfg(feature = "emulator")]
 mod quickstart;
 #[cfg(feature = "emulator")]
+mod quickstart_place;
+#[cfg(feature = "emulator")]
 mod quickstart_view;
 mod validate;
 pub mod wait;

@@ -26,7 +26,7 @@ pub enum VolumeError {
     },
     /// The directory would put a private key on a disk.
     #[error(
-        "the volume {path} is on a disk (filesystem: {filesystem}) and would keep a private key there; mount a tmpfs on it, or set allowDisk: true if that is meant"
+        "the volume {path} is on a disk (filesystem: {filesystem}) and would keep a private key there; mount a tmpfs on it, or set allowDisk: true (--allow-disk on the command line) if that is meant"
     )]
     OnDisk {
         /// The volume's path.

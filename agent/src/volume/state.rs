@@ -80,7 +80,7 @@ pub enum StateError {
     },
     /// It is on a disk, and would hold private keys.
     #[error(
-        "the state directory {path} is on a disk (filesystem: {filesystem}) and would keep private keys there; give one on a tmpfs with --state-dir, or set allowDisk: true if that is meant"
+        "the state directory {path} is on a disk (filesystem: {filesystem}) and would keep private keys there; give one on a tmpfs with --state-dir, or pass --allow-disk if that is meant"
     )]
     OnDisk {
         /// Its path.

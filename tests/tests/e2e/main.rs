@@ -1,2 +1,14 @@
 //! End to end on loopback: the real agent against the real emulator, the clock stepped by hand.
+mod bad_certificates;
+mod ca_faults;
+mod clock;
+mod config;
+mod exactly_once;
 mod main_path;
+mod pools;
+mod readiness;
+mod restart;
+mod rotation;
+mod support;
+mod trust;
+mod workloads;
