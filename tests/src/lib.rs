@@ -135,16 +135,14 @@ impl Lab {
 
     /// Writes the `WorkloadCertificateConfig`.
     pub fn write_policy(&self, policy: &Policy) {
-        let fallbacks: String = policy
-            .fallbacks
-            .iter()
-            .map(|id| format!("\n      - {}", Self::pool(id)))
-            .collect();
-        let fallbacks = if fallbacks.is_empty() {
-            fallbacks
-        } else {
-            format!("\n      fallbackURIs:{fallbacks}")
-        };
+        let mut fallbacks = String::new();
+        for (index, id) in policy.fallbacks.iter().enumerate() {
+            if index == 0 {
+                fallbacks += "\n      fallbackURIs:";
+            }
+            fallbacks += "\n      - ";
+            fallbacks += &Self::pool(id);
+        }
         self.write_config(
             "WorkloadCertificateConfig.yaml",
             &format!(
@@ -175,10 +173,11 @@ spec:
 
     /// Writes a `TrustConfig` of these pools.
     pub fn write_trust_of(&self, pools: &[&str]) {
-        let anchors: String = pools
-            .iter()
-            .map(|id| format!("\n    - certificateAuthorityServiceURI: {}", Self::pool(id)))
-            .collect();
+        let mut anchors = String::new();
+        for id in pools {
+            anchors += "\n    - certificateAuthorityServiceURI: ";
+            anchors += &Self::pool(id);
+        }
         self.write_config(
             "TrustConfig.yaml",
             &format!(
@@ -323,10 +322,8 @@ pub async fn until(
             changed.await;
         }
     };
-    match tokio::time::timeout(GUARD, look).await {
-        Ok(statuses) => statuses,
-        Err(_) => panic!("it never came to that: {:#?}", agent.statuses()),
-    }
+    let found = tokio::time::timeout(GUARD, look).await;
+    found.unwrap_or_else(|_too_long| panic!("it never came to that: {:#?}", agent.statuses()))
 }
 
 /// Every volume has a certificate, and none failed.

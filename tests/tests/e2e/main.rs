@@ -1,4 +1,10 @@
 //! End to end on loopback: the real agent against the real emulator, the clock stepped by hand.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by a panic, as tests do"
+)]
 mod bad_certificates;
 mod ca_faults;
 mod clock;

@@ -224,3 +224,22 @@ async fn broken_files_at_the_start_are_told_and_the_last_good_config_is_used() {
         "{error:#}"
     );
 }
+
+#[tokio::test]
+async fn an_agent_that_ends_while_a_request_is_open_sends_it_again_at_the_next_start() {
+    let lab = Lab::new().await;
+    let agent = supplied(&lab, &an_hour()).await;
+    let files = frozen(&lab.volume("a"));
+    lab.faults([FaultRule::always(Fault::Hang).on(Method::CreateCertificate)]);
+    due(&lab, &agent);
+    eventually(|| creates(&lab) == 2).await;
+    agent.stop().await;
+    assert_eq!(frozen(&lab.volume("a")), files);
+    lab.faults([]);
+    let agent = lab.agent().await;
+    until(&agent, |statuses| statuses[0].rotations == 1).await;
+    let requests = lab.emulator.create_requests();
+    assert_eq!(requests[1], requests[2]);
+    assert_eq!((sold(&lab), abandoned(&agent).await), (2, 0));
+    agent.stop().await;
+}

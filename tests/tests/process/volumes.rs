@@ -87,7 +87,7 @@ fn a_volume_of_somebody_else_is_refused_with_both_users() {
 }
 
 #[test]
-fn a_volume_that_became_read_only_for_the_agent_keeps_its_valid_credential() {
+fn an_own_volume_that_lost_its_write_permission_is_repaired_and_keeps_its_credential() {
     let site = Site::new();
     let (mut command, agent) = as_nobody(&site);
     let volume = site.path().join("mine");
@@ -99,10 +99,12 @@ fn a_volume_that_became_read_only_for_the_agent_keeps_its_valid_credential() {
     let before = files(&volume);
 
     fs::set_permissions(&volume, fs::Permissions::from_mode(0o555)).unwrap();
-    let ended = run(&mut command);
-    let after = files(&volume);
-    fs::set_permissions(&volume, fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(before, after, "{ended:#?}");
+    run(&mut command).expect(0);
+    assert_eq!(files(&volume), before);
+    assert_eq!(
+        fs::metadata(&volume).unwrap().permissions().mode() & 0o777,
+        0o755
+    );
     crate::site::read_valid(&volume);
 }
 
@@ -209,11 +211,14 @@ pub(crate) fn files(volume: &std::path::Path) -> Vec<Vec<u8>> {
 /// An empty directory that is not in memory, wherever this machine has one.
 fn on_disk() -> tempfile::TempDir {
     let places = [env!("CARGO_TARGET_TMPDIR"), "/var/tmp", "/tmp"];
-    let disk = places.into_iter().find(|place| {
+    let is_disk = |place: &&str| {
         let found = rustix::fs::statfs(*place);
         // tmpfs and ramfs.
         found.is_ok_and(|found| ![0x0102_1994, 0x8584_58f6].contains(&found.f_type))
-    });
-    let disk = disk.unwrap_or_else(|| panic!("none of {places:?} is on a disk"));
-    tempfile::tempdir_in(disk).expect("a directory")
+    };
+    let disk = places
+        .into_iter()
+        .filter(is_disk)
+        .find_map(|place| tempfile::tempdir_in(place).ok());
+    disk.unwrap_or_else(|| panic!("none of {places:?} is on a disk and can be written"))
 }
