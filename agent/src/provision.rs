@@ -489,7 +489,7 @@ fn report(held: &Held, bought: &Bought, replaced: bool) {
         volume = %held.path().display(),
         spiffe_id = %held.spiffe_id(),
         serial = leaf.serial_hex(),
-        key = %leaf.public_key_kind(),
+        key = leaf.public_key_kind().to_string(),
         not_after = %bought.issued.effective_not_after(),
         renews_at = %held.cert_state().map(rotation::due).unwrap_or_default(),
         pool = %bought.request.pool,

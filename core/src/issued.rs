@@ -4,7 +4,7 @@ use std::time::Duration;
 use certagent_svid::{
     Chain, ChainError, SpiffeId, TrustBundle,
     leaf::{self, LeafError},
-    verify::{self, Algorithms, VerifyError},
+    verify::{self, Algorithms, VerifiedPath, VerifyError},
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -40,7 +40,7 @@ pub enum Remark {
     Reordered,
     /// The CA cut the lifetime.
     #[error(
-        "the CA cut the lifetime to {got} s of the {asked} s asked for; something above the certificate ends at {until}"
+        "the CA cut the lifetime to {got} s of the {asked} s asked for, until {until}; of the CAs above the certificate \"{ca}\" ends first, at {ca_until}"
     )]
     Truncated {
         /// Seconds asked for.
@@ -49,6 +49,10 @@ pub enum Remark {
         got: i64,
         /// The effective end.
         until: Timestamp,
+        /// The subject of the CA of the path that ends first.
+        ca: String,
+        /// When that CA ends.
+        ca_until: Timestamp,
     },
     /// The certificate begins in the near future.
     #[error("this machine's clock is {seconds} s behind the CA's")]
@@ -160,7 +164,7 @@ impl IssuedChain {
         let path = verify::path(&chain, bundle, algorithms, now.max(leaf.not_before()))
             .map_err(CheckError::Verify)?;
         let effective_not_after = path.effective_not_after();
-        let remarks = remarks(&chain, plan.validity, effective_not_after, now);
+        let remarks = remarks(&chain, &path, plan.validity, now);
         Ok(Self {
             chain,
             effective_not_after,
@@ -218,7 +222,8 @@ fn check_leaf(chain: &Chain, public_key: &[u8], plan: &IssuePlan) -> Result<(), 
     }
 }
 
-fn remarks(chain: &Chain, asked: Duration, until: Timestamp, now: Timestamp) -> Vec<Remark> {
+fn remarks(chain: &Chain, path: &VerifiedPath, asked: Duration, now: Timestamp) -> Vec<Remark> {
+    let until = path.effective_not_after();
     let mut remarks = Vec::new();
     if chain.was_repaired() {
         remarks.push(Remark::Reordered);
@@ -227,10 +232,19 @@ fn remarks(chain: &Chain, asked: Duration, until: Timestamp, now: Timestamp) -> 
     // notAfter is inclusive: a certificate of 60 s ends 59 s after it began.
     let got = until.duration_since(leaf.not_before()).as_secs() + 1;
     if u64::try_from(got).unwrap_or(0) + 1 < asked.as_secs() {
+        let first_to_end = chain.intermediates().iter().fold(path.root(), |first, ca| {
+            if ca.not_after() < first.not_after() {
+                ca
+            } else {
+                first
+            }
+        });
         remarks.push(Remark::Truncated {
             asked: asked.as_secs(),
             got,
             until,
+            ca: first_to_end.subject_text().to_owned(),
+            ca_until: first_to_end.not_after(),
         });
     }
     let behind = leaf.not_before().duration_since(now).as_secs();

@@ -294,10 +294,11 @@ fn a_chain_out_of_order_is_put_right_with_a_remark() {
 fn a_lifetime_that_was_cut_is_a_remark_whoever_cut_it() {
     let end = now() + HOUR / 2;
     let year = HOUR * 24 * 365;
-    for (pki, leaf_until) in [
-        (Pki::new(), end),
-        (Pki::lasting(now() + year, end), now() + HOUR - SECOND),
-        (Pki::lasting(end, now() + year), now() + HOUR - SECOND),
+    let (far, late) = (now() + year, now() + HOUR - SECOND);
+    for (pki, leaf_until, ca, ca_until) in [
+        (Pki::lasting(far + HOUR, far), end, "CN=Issuing", far),
+        (Pki::lasting(far, end), late, "CN=Issuing", end),
+        (Pki::lasting(end, far), late, "CN=Root", end),
     ] {
         let raw = pki.answer(&pki.leaf(|leaf| validity(leaf, now(), leaf_until)));
         let issued = check_raw(&pki, &raw, now()).unwrap();
@@ -307,7 +308,9 @@ fn a_lifetime_that_was_cut_is_a_remark_whoever_cut_it() {
             [Remark::Truncated {
                 asked: 3600,
                 got: 1801,
-                until: end
+                until: end,
+                ca: ca.to_owned(),
+                ca_until,
             }]
         );
     }

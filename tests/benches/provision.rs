@@ -26,11 +26,11 @@ use certagent::{
     keys::{self, Keys},
     provision::{self, Context},
     trust::Trust,
-    volume::{Access, StateDir},
+    volume::StateDir,
 };
 use certagent_core::{
     algorithm::KeyAlgorithm,
-    config::{CertificatePolicy, Config, TrustAnchor, TrustPolicy},
+    config::{CertificatePolicy, Config, TrustAnchor, TrustPolicy, VolumeSpec},
     issued::{IssuedChain, RawChain},
     plan::{self, IssuePlan},
     pool::CaPoolName,
@@ -170,9 +170,14 @@ impl Bench {
         let assignment = Assignment {
             path: path.to_owned(),
             spiffe_id: plan::workload_id(self.bundle.trust_domain(), "default", "bench").unwrap(),
-            access: Access {
+            volume: VolumeSpec {
+                path: path.display().to_string(),
+                owner: None,
+                group: None,
+                directory_mode: VolumeSpec::DIRECTORY_MODE,
+                key_mode: VolumeSpec::KEY_MODE,
+                file_mode: VolumeSpec::FILE_MODE,
                 allow_disk: true,
-                ..Access::default()
             },
         };
         let now = self.clock.now();

@@ -2,7 +2,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
-use certagent_core::config::{Config, OwnerRef, Workload};
+use certagent_core::config::Config;
 use jiff::SignedDuration;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::{
     provision::Context,
     status::VolumeStatus,
     trust::{TrustTask, wait_ready},
-    volume::{Access, StateDir, VolumeId, owner},
+    volume::{StateDir, VolumeId},
     volumes::Volumes,
 };
 
@@ -95,17 +95,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         bail!("none of the volumes can be used; the errors above say why");
     }
 
-    let mut tasks = vec![
-        roots,
-        tokio::spawn(Arc::clone(&volumes).run(cancel.clone())),
-        tokio::spawn(follow(
-            Arc::clone(&volumes),
-            config.clone(),
-            assigned.ids,
-            cancel.clone(),
-        )),
-    ];
-    let admin = match admin {
+    let server = match admin {
         Some(address) => {
             let source = Arc::clone(&volumes);
             let statuses = Arc::new(move || source.statuses());
@@ -118,11 +108,22 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
             )
             .await
             .with_context(|| format!("the admin server cannot listen on {address}"))?;
-            tasks.push(server.task);
-            Some(server.address)
+            Some(server)
         }
         None => None,
     };
+    let mut tasks = vec![
+        roots,
+        tokio::spawn(Arc::clone(&volumes).run(cancel.clone())),
+        tokio::spawn(follow(
+            Arc::clone(&volumes),
+            config.clone(),
+            assigned.ids,
+            cancel.clone(),
+        )),
+    ];
+    let admin = server.as_ref().map(|server| server.address);
+    tasks.extend(server.map(|server| server.task));
     Ok(RunningAgent {
         volumes,
         config,
@@ -158,6 +159,12 @@ impl RunningAgent {
     /// credential; what is still missing after a minute, or can only be helped by a change, is an
     /// error that names each volume's cause.
     pub async fn once(&self) -> Result<()> {
+        if let Some(problem) = &self.config.borrow().problem {
+            bail!("the configuration has errors, and --once uses no earlier one: {problem}");
+        }
+        if self.statuses().is_empty() {
+            bail!("there is no workload: add a document of kind Workload, or use --volume");
+        }
         let clock = &self.clock;
         let give_up = clock.now().saturating_add(ONCE).unwrap_or_default();
         loop {
@@ -248,21 +255,18 @@ fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Confi
         failed: 0,
     };
     for workload in &config.workloads {
-        let result = assignment(workload).and_then(|assignment| {
-            let id = VolumeId::of(&assignment.path);
-            assigned.ids.insert(workload.name.clone(), id);
-            Ok(volumes.publish(assignment)?)
-        });
+        let result = Assignment::of(workload)
+            .map_err(anyhow::Error::from)
+            .and_then(|assignment| {
+                let id = VolumeId::of(&assignment.path);
+                assigned.ids.insert(workload.name.clone(), id);
+                Ok(volumes.publish(assignment)?)
+            });
         match result {
             Ok(_) => assigned.opened += 1,
             Err(error) => {
                 error!(workload = workload.name, "{error:#}");
                 assigned.failed += 1;
-                // Until the edit is corrected, its volume stays supplied as before.
-                if let Some(id) = before.get(&workload.name) {
-                    let name = workload.name.clone();
-                    assigned.ids.entry(name).or_insert_with(|| id.clone());
-                }
             }
         }
     }
@@ -276,36 +280,6 @@ fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Confi
         info!("there is no workload yet: add a document of kind Workload, or use --volume");
     }
     assigned
-}
-
-fn assignment(workload: &Workload) -> Result<Assignment> {
-    let spiffe_id = certagent_core::plan::workload_id(
-        &workload.trust_domain,
-        &workload.namespace,
-        &workload.service_account,
-    )?;
-    let volume = &workload.volume;
-    let user = |owner: &OwnerRef| match owner {
-        OwnerRef::Id(id) => Ok(*id),
-        OwnerRef::Name(name) => owner::user(name),
-    };
-    let group = |group: &OwnerRef| match group {
-        OwnerRef::Id(id) => Ok(*id),
-        OwnerRef::Name(name) => owner::group(name),
-    };
-    let access = Access {
-        owner: volume.owner.as_ref().map(user).transpose()?,
-        group: volume.group.as_ref().map(group).transpose()?,
-        directory_mode: volume.directory_mode,
-        key_mode: volume.key_mode,
-        file_mode: volume.file_mode,
-        allow_disk: volume.allow_disk,
-    };
-    Ok(Assignment {
-        path: PathBuf::from(&volume.path),
-        spiffe_id,
-        access,
-    })
 }
 
 /// Each volume holds one open directory, so that its lock lives as long as the agent.

@@ -168,3 +168,52 @@ async fn an_edit_that_names_an_owner_who_is_not_there_leaves_the_volume_supplied
     assert_eq!(status(&agent.statuses(), "a").failures, 0);
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_tightened_key_mode_applies_at_once_with_the_same_certificate() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new().await;
+    lab.write_workload("a");
+    let agent = lab.agent().await;
+    until(&agent, all_ready).await;
+    let key = lab.volume("a").join("private_key.pem");
+    let mode = || std::fs::metadata(&key).unwrap().permissions().mode() & 0o777;
+    let serial = lab.read("a").chain().leaf().serial_hex();
+    assert_eq!(mode(), 0o640);
+
+    let path = lab.volume("a");
+    let text = certagent_tests::workload("a", &path).replace(
+        "    allowDisk: true\n",
+        "    allowDisk: true\n    keyMode: \"0600\"\n",
+    );
+    lab.write_config("workload-a.yaml", &text);
+    until(&agent, |statuses| all_ready(statuses) && mode() == 0o600).await;
+    assert_eq!(lab.read("a").chain().leaf().serial_hex(), serial);
+    assert_eq!(lab.emulator.stats().total_sold(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_owner_that_nobody_knows_at_the_start_keeps_the_workload_unready_and_is_told() {
+    let lab = Lab::new().await;
+    lab.write_workload("a");
+    lab.write_workload("b");
+    let path = lab.volume("a");
+    let text = certagent_tests::workload("a", &path).replace(
+        "    allowDisk: true\n",
+        "    allowDisk: true\n    owner: nobody-knows-me\n",
+    );
+    lab.write_config("workload-a.yaml", &text);
+    let agent = lab.agent().await;
+    let told = |statuses: &[certagent::status::VolumeStatus]| {
+        statuses.iter().any(|status| {
+            status.certificate.is_none()
+                && status
+                    .last_error
+                    .as_deref()
+                    .is_some_and(|error| error.contains("nobody-knows-me"))
+        }) && statuses.iter().any(|status| status.certificate.is_some())
+    };
+    until(&agent, told).await;
+    agent.stop().await;
+}

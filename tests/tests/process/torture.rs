@@ -8,9 +8,10 @@
 //!   mismatches are counted only to be shown.
 //!
 //! A generation stays for 60 s after it was replaced. A reader that takes microseconds must not
-//! lose it because a minute passes in every one of them: so the clock is not stepped a second time
-//! while a reader still holds a pin from before the first step. One rotation during a pinned read
-//! is what is tortured; there are as many as there can be.
+//! lose it because minutes pass meanwhile, and opening a path is a pin, too: the system follows
+//! `..data` and then looks for what it names. So the clock is not stepped a second time while a
+//! read goes on that began before the first step. One rotation during a read is what is tortured;
+//! there are as many as there can be. (The library reads again by itself, and is not waited for.)
 use std::{
     collections::HashMap,
     fs,
@@ -68,7 +69,7 @@ async fn torture(reads: u64, least: u64) {
 
     let mut rotations = 0;
     while seen.good() < reads || rotations < least {
-        seen.wait_for_old_pins(rotations);
+        seen.wait_for_old_reads(rotations);
         rotations += 1;
         lab.step(STEP);
         until(&agent, |statuses| {
@@ -108,8 +109,6 @@ enum Reader {
 struct Seen {
     rotations: AtomicU64,
     enough: AtomicBool,
-    /// 1 + the number of rotations at which the pin in use was taken; 0 without one.
-    pin: AtomicU64,
     bundle: Count,
     pinned: Count,
     library: Count,
@@ -118,6 +117,8 @@ struct Seen {
 
 #[derive(Default)]
 struct Count {
+    /// 1 + the number of rotations at which the read under way began; 0 between two reads.
+    began_at: AtomicU64,
     good: AtomicU64,
     mismatches: AtomicU64,
     missing: AtomicU64,
@@ -141,12 +142,17 @@ impl Reader {
         };
         let mut pairs = Pairs::default();
         while !seen.enough.load(Ordering::SeqCst) {
+            if self != Self::Library {
+                let rotations = seen.rotations.load(Ordering::SeqCst);
+                count.began_at.store(rotations + 1, Ordering::SeqCst);
+            }
             let read = match self {
                 Self::Bundle => bundle(volume, &mut pairs),
-                Self::Pinned => pinned(volume, seen, &mut pairs),
+                Self::Pinned => pinned(volume, &mut pairs),
                 Self::Library => library(volume),
                 Self::TwoPaths => two_paths(volume, &mut pairs),
             };
+            count.began_at.store(0, Ordering::SeqCst);
             count.add(read);
             if self == Self::TwoPaths && count.good.load(Ordering::SeqCst) > reads {
                 // It has had its share of the two cores.
@@ -163,15 +169,7 @@ fn bundle(volume: &Path, pairs: &mut Pairs) -> Read {
     pairs.check(&bytes, &bytes)
 }
 
-fn pinned(volume: &Path, seen: &Seen, pairs: &mut Pairs) -> Read {
-    seen.pin
-        .store(seen.rotations.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
-    let read = through_pin(volume, pairs);
-    seen.pin.store(0, Ordering::SeqCst);
-    read
-}
-
-fn through_pin(volume: &Path, pairs: &mut Pairs) -> Read {
+fn pinned(volume: &Path, pairs: &mut Pairs) -> Read {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(generation) = openat(CWD, volume.join(layout::DATA), flags, Mode::empty()) else {
         return Read::Missing;
@@ -251,12 +249,14 @@ impl Seen {
         [&self.bundle, &self.pinned, &self.library].into_iter()
     }
 
-    /// Waits until no pin is older than the rotation `now`.
-    fn wait_for_old_pins(&self, now: u64) {
+    /// Waits until no read is under way that began before the rotation `now`.
+    fn wait_for_old_reads(&self, now: u64) {
         let began = Instant::now();
-        while matches!(self.pin.load(Ordering::SeqCst), pin if pin > 0 && pin - 1 < now) {
-            assert!(began.elapsed() < GUARD, "a reader hangs");
-            std::thread::yield_now();
+        for count in [&self.bundle, &self.pinned, &self.two_paths] {
+            while matches!(count.began_at.load(Ordering::SeqCst), at if at > 0 && at - 1 < now) {
+                assert!(began.elapsed() < GUARD, "a reader hangs");
+                std::thread::yield_now();
+            }
         }
     }
 

@@ -1,22 +1,23 @@
 //! One volume that the agent holds: its directory, its record, and what is known of the
 //! certificate in it.
+mod found;
+mod trust;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use certagent_core::{
-    config::CertificatePolicy,
+    config::{CertificatePolicy, OwnerRef, VolumeSpec, Workload},
     issued::IssuedChain,
-    plan::{self, IssuePlan},
+    plan::{self, IssuePlan, PlanError},
     request::PreparedRequest,
     rotation::{self, CertState},
 };
 use certagent_credentials::Snapshot;
 use certagent_svid::{
-    Certificate, PrivateKey, PublicKeyKind, SpiffeId, TrustBundle, TrustBundles, TrustDomain,
-    bundle_map, certificate::hex, verify::VerifyError,
+    Certificate, PrivateKey, PublicKeyKind, SpiffeId, TrustBundle, TrustDomain, bundle_map,
 };
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest as _, Sha256};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     status::CertificateStatus,
@@ -24,6 +25,7 @@ use crate::{
     volume::{
         Access, Content, PendingError, Record, Sequence, StateDir, StateError, VolumeDir,
         VolumeError, VolumeId, VolumeState, Written,
+        owner::{self, OwnerError},
     },
 };
 
@@ -34,8 +36,44 @@ pub struct Assignment {
     pub path: PathBuf,
     /// The identity of the workload that reads it.
     pub spiffe_id: SpiffeId,
-    /// Owner, group and modes.
-    pub access: Access,
+    /// Owner, group and modes, as configured.
+    pub volume: VolumeSpec,
+}
+
+impl Assignment {
+    /// What a workload of the configuration is assigned.
+    pub fn of(workload: &Workload) -> Result<Self, PlanError> {
+        let Workload {
+            trust_domain,
+            namespace,
+            service_account,
+            volume,
+            ..
+        } = workload;
+        Ok(Self {
+            path: PathBuf::from(&volume.path),
+            spiffe_id: plan::workload_id(trust_domain, namespace, service_account)?,
+            volume: volume.clone(),
+        })
+    }
+
+    /// Owner, group and modes; names are looked up on this machine, now.
+    pub fn access(&self) -> Result<Access, OwnerError> {
+        let id = |named: &Option<OwnerRef>, lookup: fn(&str) -> Result<u32, OwnerError>| match named
+        {
+            None => Ok(None),
+            Some(OwnerRef::Id(id)) => lookup(&id.to_string()).map(Some),
+            Some(OwnerRef::Name(name)) => lookup(name).map(Some),
+        };
+        Ok(Access {
+            owner: id(&self.volume.owner, owner::user)?,
+            group: id(&self.volume.group, owner::group)?,
+            directory_mode: self.volume.directory_mode,
+            key_mode: self.volume.key_mode,
+            file_mode: self.volume.file_mode,
+            allow_disk: self.volume.allow_disk,
+        })
+    }
 }
 
 /// A volume that is open and locked.
@@ -49,6 +87,7 @@ pub struct Held {
     certificate: Option<Installed>,
     sequences: BTreeMap<String, Sequence>,
     published_trust: Option<[u8; 32]>,
+    settled: bool,
     resume: bool,
 }
 
@@ -68,6 +107,9 @@ pub enum HeldError {
     /// The volume's directory.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// Owner or group.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
     /// The agent's own state of the volume.
     #[error(transparent)]
     State(#[from] StateError),
@@ -108,7 +150,7 @@ impl Held {
             plan::trust_domain(&spiffe_id).ok_or_else(|| HeldError::TrustDomain {
                 spiffe_id: spiffe_id.clone(),
             })?;
-        let dir = VolumeDir::open(&assignment.path, &assignment.access)?;
+        let dir = VolumeDir::open(&assignment.path, &assignment.access()?)?;
         let id = dir.id().clone();
         let state = state.volume(&id);
         let mut held = Self {
@@ -120,131 +162,11 @@ impl Held {
             certificate: None,
             sequences: BTreeMap::new(),
             published_trust: None,
+            settled: false,
             resume: false,
         };
         held.take_up(policy, now)?;
         Ok(held)
-    }
-
-    fn take_up(&mut self, policy: &CertificatePolicy, now: Timestamp) -> Result<(), HeldError> {
-        let record = self.read_record()?;
-        if let Some(record) = &record {
-            self.sequences.clone_from(&record.sequences);
-        }
-        if let Some(snapshot) = self.read_credential() {
-            self.published_trust = snapshot.bundles().map(trust_hash);
-            self.take_up_sequences(&snapshot);
-            self.install_found(&snapshot, record.as_ref(), policy, now);
-        }
-        let pending = match self.pending() {
-            Ok(pending) => pending,
-            // Looked at, and given up, when the volume is provisioned.
-            Err(error) => {
-                warn!(volume = %self.dir.path().display(), %error);
-                self.resume = true;
-                return Ok(());
-            }
-        };
-        let Some((key, request)) = pending else {
-            return Ok(());
-        };
-        if self.is_installed(&key) {
-            // The process ended between the swap and the end of its book-keeping.
-            info!(volume = %self.dir.path().display(), "finishing what an earlier process began");
-            self.write_record(&request.plan, Some(request.pool.to_string()))?;
-            self.state.pending().clear()?;
-        } else {
-            self.resume = true;
-        }
-        Ok(())
-    }
-
-    /// What readers have seen counts, and is all that is known when the record is lost.
-    fn take_up_sequences(&mut self, snapshot: &Snapshot) {
-        for bundle in snapshot.bundles().into_iter().flat_map(TrustBundles::iter) {
-            if let Some(sequence) = snapshot.sequence(bundle.trust_domain()) {
-                let roots = roots_hash(bundle);
-                self.sequences.insert(
-                    bundle.trust_domain().to_string(),
-                    Sequence { sequence, roots },
-                );
-            }
-        }
-    }
-
-    fn read_record(&self) -> Result<Option<Record>, HeldError> {
-        match self.state.load_record() {
-            Ok(record) => Ok(record),
-            Err(error) => {
-                warn!(volume = %self.dir.path().display(), %error,
-                    "the volume's record is set aside and rebuilt from the certificate");
-                self.state.set_record_aside()?;
-                Ok(None)
-            }
-        }
-    }
-
-    fn read_credential(&self) -> Option<Snapshot> {
-        match self.dir.read_current() {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                warn!(volume = %self.dir.path().display(), %error,
-                    "the volume's credential cannot be read and will be replaced");
-                None
-            }
-        }
-    }
-
-    fn install_found(
-        &mut self,
-        snapshot: &Snapshot,
-        record: Option<&Record>,
-        policy: &CertificatePolicy,
-        now: Timestamp,
-    ) {
-        if *snapshot.spiffe_id() != self.spiffe_id {
-            warn!(volume = %self.dir.path().display(), found = %snapshot.spiffe_id(),
-                wanted = %self.spiffe_id,
-                "the volume holds the credential of another identity; it will be replaced");
-            return;
-        }
-        let chain = snapshot.chain();
-        let leaf = chain.leaf();
-        let effective = match snapshot.verify(webpki::ALL_VERIFICATION_ALGS, now) {
-            Ok(path) => path.effective_not_after(),
-            // Its dates are rotation's business; all else makes it worthless.
-            Err(VerifyError::Expired { .. } | VerifyError::NotYetValid { .. }) => {
-                chain.earliest_not_after()
-            }
-            Err(error) => {
-                warn!(volume = %self.dir.path().display(), %error,
-                    "the volume's credential does not verify to its own roots and will be replaced");
-                return;
-            }
-        };
-        let serial = leaf.serial_hex();
-        let record = record.filter(|record| record.serial == serial);
-        if record.is_none() {
-            info!(volume = %self.dir.path().display(), serial,
-                "a valid credential without a record was found and is kept");
-        }
-        let lifetime =
-            leaf.not_after().duration_since(leaf.not_before()) + SignedDuration::from_secs(1);
-        let state = CertState {
-            not_before: leaf.not_before(),
-            not_after: effective,
-            issued_at: record.map_or(leaf.not_before(), |record| record.issued_at),
-            validity: record.map_or(lifetime, |record| {
-                SignedDuration::from_secs(
-                    i64::try_from(record.validity_seconds).unwrap_or(i64::MAX),
-                )
-            }),
-            rotation_window_percentage: record.map_or(policy.rotation_window_percentage, |r| {
-                r.rotation_window_percentage
-            }),
-            spread: rotation::spread(self.id.as_str(), &serial),
-        };
-        self.certificate = Some(Installed::new(leaf, state));
     }
 
     /// The volume's id.
@@ -357,50 +279,6 @@ impl Held {
         Ok(before)
     }
 
-    /// The trust in the volume is not the trust that is active.
-    pub fn trust_differs(&self, trust: &Trust) -> bool {
-        trust.bundle(&self.trust_domain).is_some()
-            && self.published_trust != Some(trust_hash(&self.whole(trust)))
-    }
-
-    /// The bundles to publish. A bundle never shrinks because a pool did not answer yet since this
-    /// process began: until every anchor of a domain has, the roots in the volume stay beside the
-    /// new ones.
-    fn whole(&self, trust: &Trust) -> TrustBundles {
-        let mut bundles = trust.bundles().clone();
-        if bundles
-            .iter()
-            .all(|bundle| trust.is_complete(bundle.trust_domain()))
-        {
-            return bundles;
-        }
-        let published = self.dir.read_current().ok().flatten();
-        for old in published
-            .iter()
-            .filter_map(Snapshot::bundles)
-            .flat_map(TrustBundles::iter)
-        {
-            let domain = old.trust_domain();
-            if trust.is_anchored(domain) && !trust.is_complete(domain) {
-                let known = bundles
-                    .get(domain)
-                    .map(TrustBundle::roots)
-                    .unwrap_or_default();
-                let both = known.iter().chain(old.roots()).cloned().collect::<Vec<_>>();
-                bundles.insert(TrustBundle::new(domain.clone(), both));
-            }
-        }
-        bundles
-    }
-
-    /// Writes the active trust beside the certificate and key that are there.
-    pub fn republish_trust(&mut self, trust: &Trust, now: Timestamp) -> Result<(), HeldError> {
-        let snapshot = self.dir.read_current()?.ok_or(HeldError::Empty)?;
-        let chain_pem = snapshot.chain().to_pem();
-        self.write(chain_pem, snapshot.key(), trust, None, now)?;
-        self.save_sequences()
-    }
-
     /// Removes what is past its time, and says when to come again.
     pub fn prune(&self, now: Timestamp) -> Option<Timestamp> {
         if let Err(error) = self.dir.prune(now) {
@@ -439,7 +317,9 @@ impl Held {
             // only verify once more; the signatures are a fifth of a whole issuance.
             if checked == Some(snapshot.chain())
                 && !checked_to.is_empty()
-                && checked_to.iter().all(|root| snapshot.roots().contains(root))
+                && checked_to
+                    .iter()
+                    .all(|root| snapshot.roots().contains(root))
             {
                 return Ok(());
             }
@@ -448,36 +328,10 @@ impl Held {
                 .verify(webpki::ALL_VERIFICATION_ALGS, now.max(not_before))
                 .map(|_| ())
         })?;
-        self.published_trust = Some(trust_hash(&bundles));
+        self.published_trust = Some(trust::hash(&bundles));
+        self.settled = true;
         self.sequences = sequences;
         Ok(written)
-    }
-
-    /// The bundle map, and the sequences in it: a domain's rises when, and only when, its roots
-    /// change.
-    fn render(
-        &self,
-        bundles: &TrustBundles,
-    ) -> Result<(String, BTreeMap<String, Sequence>), HeldError> {
-        let sequences: BTreeMap<String, Sequence> = bundles
-            .iter()
-            .map(|bundle| {
-                let name = bundle.trust_domain().to_string();
-                let roots = roots_hash(bundle);
-                let sequence = match self.sequences.get(&name) {
-                    Some(known) if known.roots == roots => known.sequence,
-                    Some(known) => known.sequence.saturating_add(1),
-                    None => 1,
-                };
-                (name, Sequence { sequence, roots })
-            })
-            .collect();
-        let json = bundle_map::render(bundles, |domain| {
-            sequences
-                .get(domain.as_str())
-                .map_or(1, |known| known.sequence)
-        })?;
-        Ok((json, sequences))
     }
 
     fn write_record(&mut self, plan: &IssuePlan, pool: Option<String>) -> Result<(), HeldError> {
@@ -497,14 +351,6 @@ impl Held {
         })?;
         Ok(())
     }
-
-    fn save_sequences(&mut self) -> Result<(), HeldError> {
-        if let Some(mut record) = self.read_record()? {
-            record.sequences.clone_from(&self.sequences);
-            self.state.save_record(&record)?;
-        }
-        Ok(())
-    }
 }
 
 impl Installed {
@@ -516,23 +362,4 @@ impl Installed {
             public_key: leaf.public_key().to_vec(),
         }
     }
-}
-
-fn roots_hash(bundle: &TrustBundle) -> String {
-    let mut digest = Sha256::new();
-    for root in bundle.roots() {
-        digest.update(root.fingerprint());
-    }
-    hex(&digest.finalize())
-}
-
-/// What the trust of a volume is compared by: every domain with its roots.
-fn trust_hash(bundles: &TrustBundles) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for bundle in bundles.iter() {
-        digest.update(bundle.trust_domain().as_str());
-        digest.update([0]);
-        digest.update(roots_hash(bundle));
-    }
-    digest.finalize().into()
 }

@@ -1,25 +1,23 @@
-//! The set of volumes: one task that looks at each when it is due.
+//! The set of volumes: one task that looks at each when it is due. What is done then is in `job`.
+mod job;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use certagent_core::{
-    backoff,
-    rotation::{self, Step},
-};
+use certagent_core::backoff;
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::job::{Done, Job, Outcome, Versions};
 use crate::{
-    config::ActiveConfig,
     held::{Assignment, Held, HeldError},
-    provision::{self, Context, ProvisionError, Turn},
+    provision::{Context, Turn},
     schedule::{Priority, Schedule},
     status::VolumeStatus,
-    trust::Trust,
     volume::{StateDir, VolumeId},
 };
 
@@ -28,9 +26,6 @@ const AT_ONCE: usize = 32;
 
 /// The loop looks at the clock at least this often, to notice when it was set.
 const LONGEST_SLEEP: SignedDuration = SignedDuration::from_secs(60);
-
-/// How often a volume whose CA ends asks whether the CA was replaced.
-const CA_ENDING_POLL: SignedDuration = SignedDuration::from_mins(5);
 
 /// The volumes that the agent keeps supplied.
 pub struct Volumes {
@@ -70,51 +65,6 @@ enum Slot {
     Working,
 }
 
-/// What a job brings back.
-struct Done {
-    held: Option<Box<Held>>,
-    turn: Option<Turn>,
-    /// When to try again, or to look again.
-    next: Timestamp,
-    /// When an old generation has to go, if that is sooner.
-    prune: Option<Timestamp>,
-    priority: Priority,
-    outcome: Outcome,
-    saw: Versions,
-}
-
-/// What a job starts from.
-struct Job {
-    turn: Option<Turn>,
-    failures: u32,
-    /// After a failure: nothing is asked of a CA before this moment.
-    not_before: Option<Timestamp>,
-    saw: Versions,
-}
-
-/// The configuration and the trust that a job worked with.
-#[derive(Clone)]
-struct Versions(Arc<ActiveConfig>, Arc<Trust>);
-
-impl PartialEq for Versions {
-    fn eq(&self, other: &Self) -> bool {
-        // Each answer of a pool makes a new `Trust`; what counts is what would be written.
-        Arc::ptr_eq(&self.0, &other.0) && self.1.bundles() == other.1.bundles()
-    }
-}
-
-/// What became of a volume.
-enum Outcome {
-    /// Nothing was looked at; what was wrong still is.
-    Untouched,
-    Nothing,
-    Issued,
-    Failed {
-        reason: &'static str,
-        text: String,
-    },
-}
-
 impl Volumes {
     /// An empty set.
     pub fn new(context: Context, state: Arc<StateDir>) -> Self {
@@ -137,6 +87,8 @@ impl Volumes {
             if entry.assignment == assignment && !entry.outdated {
                 return Ok(id);
             }
+            // Until such an edit is corrected, the volume stays supplied as before.
+            assignment.access()?;
             // Whoever works on it still has its lock; it is opened again when that ends.
             entry.outdated = matches!(entry.slot, Slot::Working);
             entry.slot = if entry.outdated {
@@ -324,104 +276,6 @@ impl Volumes {
         }
     }
 
-    /// Looks at one volume and does what is due.
-    async fn work(&self, mut held: Box<Held>, job: Job) -> Done {
-        let mut turn = job.turn;
-        let now = self.context.clock.now();
-        let outcome = if job.not_before.is_some_and(|moment| now < moment) {
-            Ok(Outcome::Untouched)
-        } else {
-            self.attempt(&mut held, &mut turn).await
-        };
-        let now = self.context.clock.now();
-        let next = match (&outcome, job.not_before) {
-            (Ok(Outcome::Untouched), Some(moment)) => moment,
-            (Ok(_), _) => quiet_until(&held, matches!(outcome, Ok(Outcome::Issued)), now),
-            (Err(error), _) => provision::next_attempt(error, job.failures + 1, &held, now),
-        };
-        let (prune, priority) = (held.prune(now), priority(&held, now));
-        // A directory that cannot be written may have been replaced: it is opened again by its
-        // path.
-        let stays = !matches!(outcome, Err(ProvisionError::Held(_)));
-        let outcome = outcome.unwrap_or_else(|error| Outcome::Failed {
-            reason: error.reason(),
-            text: error.to_string(),
-        });
-        Done {
-            held: stays.then_some(held),
-            turn,
-            next,
-            prune,
-            priority,
-            outcome,
-            saw: job.saw,
-        }
-    }
-
-    async fn attempt(
-        &self,
-        held: &mut Held,
-        turn: &mut Option<Turn>,
-    ) -> Result<Outcome, ProvisionError> {
-        let step = self.step(held, self.context.clock.now()).await;
-        if matches!(step, Some(Step::Wait { .. } | Step::CaEnding { .. }))
-            && !provision::resumes(&self.context, held)?
-        {
-            return self.keep(held);
-        }
-        provision::provision(&self.context, held, turn).await?;
-        Ok(Outcome::Issued)
-    }
-
-    /// What rotation says. Only a certificate that its CA cut short asks how long the pool's CAs
-    /// live by now; the issuer remembers that for some minutes.
-    async fn step(&self, held: &Held, now: Timestamp) -> Option<Step> {
-        let state = held.cert_state()?;
-        let step = rotation::next(state, None, now);
-        let Step::CaEnding { .. } = step else {
-            return Some(step);
-        };
-        let ca_until = provision::ca_until(&self.context, held).await;
-        Some(rotation::next(state, ca_until, now))
-    }
-
-    /// The certificate is good; the trust beside it may be older than the one that is active.
-    fn keep(&self, held: &mut Held) -> Result<Outcome, ProvisionError> {
-        let trust = Arc::clone(&self.context.trust.borrow());
-        if held.trust_differs(&trust) {
-            held.republish_trust(&trust, self.context.clock.now())
-                .map_err(Box::new)?;
-            info!(volume = %held.path().display(), "the trust bundles in the volume were renewed");
-        }
-        Ok(Outcome::Nothing)
-    }
-
-    fn still_closed(&self, id: &VolumeId, error: &HeldError, job: Job) -> Done {
-        let wait = backoff::jitter(
-            backoff::first_issue(job.failures + 1),
-            rotation::spread(id.as_str(), ""),
-        );
-        let next = self
-            .context
-            .clock
-            .now()
-            .saturating_add(wait)
-            .unwrap_or(Timestamp::MAX);
-        let outcome = Outcome::Failed {
-            reason: "volume",
-            text: error.to_string(),
-        };
-        Done {
-            held: None,
-            turn: job.turn,
-            next,
-            prune: None,
-            priority: Priority::New,
-            outcome,
-            saw: job.saw,
-        }
-    }
-
     fn take_back(&self, id: VolumeId, number: u64, done: Done) {
         let now = self.context.clock.now();
         let mut set = self.lock();
@@ -475,15 +329,14 @@ impl Volumes {
             Outcome::Failed { reason, text } => {
                 self.context.metrics.failed(reason);
                 status.failures = status.failures.saturating_add(1);
-                let next_try_in = done.next.duration_since(now);
                 let left = status
                     .certificate
                     .as_ref()
                     .map(|there| there.not_after.duration_since(now));
-                let next_try_in = format!("{next_try_in:#}");
+                let next_try_in = brief(done.next.duration_since(now));
                 if let Some(left) = left.filter(SignedDuration::is_positive) {
                     warn!(volume = %status.path.display(), error = text, attempt = status.failures,
-                        next_try_in, certificate_ends_in = %format!("{left:#}"),
+                        next_try_in, certificate_ends_in = brief(left),
                         "no new certificate; the one in the volume stays");
                 } else {
                     error!(volume = %status.path.display(), error = text,
@@ -510,40 +363,11 @@ impl Volumes {
     }
 }
 
-/// When a volume without trouble is looked at next.
-fn quiet_until(held: &Held, just_issued: bool, now: Timestamp) -> Timestamp {
-    let Some(state) = held.cert_state() else {
-        return now;
-    };
-    match rotation::next(state, None, now) {
-        Step::Wait { until } => until,
-        Step::CaEnding { at } => {
-            if just_issued {
-                warn!(volume = %held.path().display(), ends_at = %at,
-                    "the CA, or the root above it, ends then, and every renewal with it: \
-                     replace the CA before that");
-            }
-            // When the CA was replaced, the usual moment counts again; and nobody sleeps past
-            // the end.
-            let poll = now.saturating_add(CA_ENDING_POLL).unwrap_or(at);
-            let over = at
-                .saturating_add(SignedDuration::from_secs(1))
-                .unwrap_or(at);
-            let due = Some(rotation::due(state)).filter(|due| *due > now);
-            due.map_or(poll, |due| due.min(poll)).min(over)
-        }
-        Step::Renew | Step::Expired => now,
+/// A span as people read it, in whole seconds.
+fn brief(span: SignedDuration) -> String {
+    let whole = SignedDuration::from_secs(span.as_secs());
+    if span.subsec_nanos() > 0 {
+        return format!("{:#}", whole.saturating_add(SignedDuration::from_secs(1)));
     }
-}
-
-fn priority(held: &Held, now: Timestamp) -> Priority {
-    let Some(state) = held.cert_state() else {
-        return Priority::New;
-    };
-    let near = (rotation::usable(state) / 10).min(SignedDuration::from_mins(10));
-    if state.not_after.duration_since(now) < near {
-        Priority::NearExpiry
-    } else {
-        Priority::Routine
-    }
+    format!("{whole:#}")
 }

@@ -1,0 +1,139 @@
+//! What is found in a volume that is opened: a credential, its record, a request under way.
+use certagent_core::{
+    config::CertificatePolicy,
+    rotation::{self, CertState},
+};
+use certagent_credentials::Snapshot;
+use certagent_svid::{TrustBundles, verify::VerifyError};
+use jiff::{SignedDuration, Timestamp};
+use tracing::{info, warn};
+
+use super::{Held, HeldError, Installed, trust};
+use crate::volume::{Record, Sequence};
+
+impl Held {
+    pub(super) fn take_up(
+        &mut self,
+        policy: &CertificatePolicy,
+        now: Timestamp,
+    ) -> Result<(), HeldError> {
+        let record = self.read_record()?;
+        if let Some(record) = &record {
+            self.sequences.clone_from(&record.sequences);
+        }
+        if let Some(snapshot) = self.read_credential() {
+            self.published_trust = snapshot.bundles().map(trust::hash);
+            self.take_up_sequences(&snapshot);
+            self.install_found(&snapshot, record.as_ref(), policy, now);
+        }
+        let pending = match self.pending() {
+            Ok(pending) => pending,
+            // Looked at, and given up, when the volume is provisioned.
+            Err(error) => {
+                warn!(volume = %self.dir.path().display(), %error);
+                self.resume = true;
+                return Ok(());
+            }
+        };
+        let Some((key, request)) = pending else {
+            return Ok(());
+        };
+        if self.is_installed(&key) {
+            // The process ended between the swap and the end of its book-keeping.
+            info!(volume = %self.dir.path().display(), "finishing what an earlier process began");
+            self.write_record(&request.plan, Some(request.pool.to_string()))?;
+            self.state.pending().clear()?;
+        } else {
+            self.resume = true;
+        }
+        Ok(())
+    }
+
+    /// What readers have seen counts, and is all that is known when the record is lost.
+    fn take_up_sequences(&mut self, snapshot: &Snapshot) {
+        for bundle in snapshot.bundles().into_iter().flat_map(TrustBundles::iter) {
+            if let Some(sequence) = snapshot.sequence(bundle.trust_domain()) {
+                let roots = trust::roots_hash(bundle);
+                self.sequences.insert(
+                    bundle.trust_domain().to_string(),
+                    Sequence { sequence, roots },
+                );
+            }
+        }
+    }
+
+    pub(super) fn read_record(&self) -> Result<Option<Record>, HeldError> {
+        match self.state.load_record() {
+            Ok(record) => Ok(record),
+            Err(error) => {
+                warn!(volume = %self.dir.path().display(), %error,
+                    "the volume's record is set aside and rebuilt from the certificate");
+                self.state.set_record_aside()?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn read_credential(&self) -> Option<Snapshot> {
+        match self.dir.read_current() {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                warn!(volume = %self.dir.path().display(), %error,
+                    "the volume's credential cannot be read and will be replaced");
+                None
+            }
+        }
+    }
+
+    fn install_found(
+        &mut self,
+        snapshot: &Snapshot,
+        record: Option<&Record>,
+        policy: &CertificatePolicy,
+        now: Timestamp,
+    ) {
+        if *snapshot.spiffe_id() != self.spiffe_id {
+            warn!(volume = %self.dir.path().display(), found = %snapshot.spiffe_id(),
+                wanted = %self.spiffe_id,
+                "the volume holds the credential of another identity; it will be replaced");
+            return;
+        }
+        let chain = snapshot.chain();
+        let leaf = chain.leaf();
+        let effective = match snapshot.verify(webpki::ALL_VERIFICATION_ALGS, now) {
+            Ok(path) => path.effective_not_after(),
+            // Its dates are rotation's business; all else makes it worthless.
+            Err(VerifyError::Expired { .. } | VerifyError::NotYetValid { .. }) => {
+                chain.earliest_not_after()
+            }
+            Err(error) => {
+                warn!(volume = %self.dir.path().display(), %error,
+                    "the volume's credential does not verify to its own roots and will be replaced");
+                return;
+            }
+        };
+        let serial = leaf.serial_hex();
+        let record = record.filter(|record| record.serial == serial);
+        if record.is_none() {
+            info!(volume = %self.dir.path().display(), serial,
+                "a valid credential without a record was found and is kept");
+        }
+        let lifetime =
+            leaf.not_after().duration_since(leaf.not_before()) + SignedDuration::from_secs(1);
+        let state = CertState {
+            not_before: leaf.not_before(),
+            not_after: effective,
+            issued_at: record.map_or(leaf.not_before(), |record| record.issued_at),
+            validity: record.map_or(lifetime, |record| {
+                SignedDuration::from_secs(
+                    i64::try_from(record.validity_seconds).unwrap_or(i64::MAX),
+                )
+            }),
+            rotation_window_percentage: record.map_or(policy.rotation_window_percentage, |r| {
+                r.rotation_window_percentage
+            }),
+            spread: rotation::spread(self.id.as_str(), &serial),
+        };
+        self.certificate = Some(Installed::new(leaf, state));
+    }
+}
