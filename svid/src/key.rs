@@ -6,7 +6,7 @@
 use std::fmt;
 
 use pkcs8::{
-    DecodePrivateKey as _, EncodePublicKey as _, PrivateKeyInfoRef, SecretDocument,
+    EncodePublicKey as _, PrivateKeyInfoRef, SecretDocument,
     der::{Decode as _, Encode as _, pem::PemLabel as _},
     spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef},
 };
@@ -150,25 +150,28 @@ fn public_key(pkcs8: &[u8]) -> Result<Vec<u8>, KeyError> {
     if info.algorithm.oid == pkcs1::ALGORITHM_OID {
         return rsa_public_key(info.private_key.as_bytes());
     }
-    let document = match info
-        .algorithm
-        .parameters_oid()
-        .map(|oid| oid.to_string())
-        .as_deref()
-    {
-        Ok("1.2.840.10045.3.1.7") => p256::SecretKey::from_pkcs8_der(pkcs8)
-            .map_err(|_| KeyError::Broken)?
+    let curve = info.algorithm.parameters_oid().map(|oid| oid.to_string());
+    let sec1 = || {
+        sec1::EcPrivateKey::from_der(info.private_key.as_bytes())
+            .map_err(|_broken| KeyError::Broken)
+    };
+    let document = match curve.as_deref() {
+        Ok("1.2.840.10045.3.1.7") => p256::SecretKey::from_slice(sec1()?.private_key)
+            .map_err(|_broken| KeyError::Broken)?
             .public_key()
             .to_public_key_der(),
-        Ok("1.3.132.0.34") => p384::SecretKey::from_pkcs8_der(pkcs8)
-            .map_err(|_| KeyError::Broken)?
+        Ok("1.3.132.0.34") => p384::SecretKey::from_slice(sec1()?.private_key)
+            .map_err(|_broken| KeyError::Broken)?
             .public_key()
             .to_public_key_der(),
         _ => return Err(KeyError::Family),
     };
-    document
-        .map(|document| document.as_bytes().to_vec())
-        .map_err(|_| KeyError::Broken)
+    let document = document.map_err(|_broken| KeyError::Broken)?;
+    // The file may also say what its public half is. The key that disagrees with itself is broken.
+    match sec1()?.public_key {
+        Some(said) if !document.as_bytes().ends_with(said) => Err(KeyError::Broken),
+        _ => Ok(document.as_bytes().to_vec()),
+    }
 }
 
 fn rsa_public_key(pkcs1: &[u8]) -> Result<Vec<u8>, KeyError> {

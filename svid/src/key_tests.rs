@@ -3,6 +3,8 @@ use pkcs8::EncodePrivateKey as _;
 use proptest::{collection::vec, prelude::*};
 use rcgen::{KeyPair, PublicKeyData as _, RsaKeySize};
 
+use pkcs8::DecodePrivateKey as _;
+
 use super::*;
 use crate::testing::{Ca, key, leaf_params, pem};
 

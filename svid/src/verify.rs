@@ -1,7 +1,10 @@
 //! The path from a leaf to a root of one trust bundle, at one moment.
 use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage,
+    RequiredEkuNotFoundContext, anchor_from_trusted_cert,
+};
 
 use crate::{Certificate, Chain, TrustBundle};
 
@@ -182,24 +185,21 @@ fn signatures(
         trust_domain: bundle.trust_domain().to_string(),
         roots: bundle.describe(),
     };
-    let mut anchor = None;
-    for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-        let verified = leaf
-            .verify_for_usage(
-                algorithms,
-                &anchors,
-                &intermediates,
-                time,
-                usage,
-                None,
-                None,
-            )
-            .map_err(|error| match error {
-                webpki::Error::UnknownIssuer => unknown(),
-                error => other(error),
-            })?;
-        anchor = Some(verified.anchor());
-    }
+    let verified = leaf
+        .verify_for_usage(
+            algorithms,
+            &anchors,
+            &intermediates,
+            time,
+            ServerAndClient,
+            None,
+            None,
+        )
+        .map_err(|error| match error {
+            webpki::Error::UnknownIssuer => unknown(),
+            error => other(error),
+        })?;
+    let anchor = verified.anchor();
     // A root that was renewed with its name and key is there twice, and only one of the two may be
     // valid now: the later one then is the path's.
     bundle
@@ -207,15 +207,37 @@ fn signatures(
         .iter()
         .zip(&anchors)
         .filter(|(_, candidate)| {
-            anchor.as_ref().is_some_and(|anchor| {
-                anchor.subject == candidate.subject
-                    && anchor.subject_public_key_info == candidate.subject_public_key_info
-            })
+            anchor.subject == candidate.subject
+                && anchor.subject_public_key_info == candidate.subject_public_key_info
         })
         .map(|(root, _)| root)
         .max_by_key(|root| (root.not_before() <= now, root.not_after()))
         .cloned()
         .ok_or_else(unknown)
+}
+
+/// Both ends of mutual TLS at once: an extended key usage that is there must have both purposes.
+struct ServerAndClient;
+
+impl ExtendedKeyUsageValidator for ServerAndClient {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let mut present: Vec<Vec<usize>> = Vec::new();
+        for purpose in purposes {
+            present.push(purpose?.to_decoded_oid());
+        }
+        let has = |purpose: &[usize]| present.is_empty() || present.iter().any(|id| id == purpose);
+        if !has(KeyUsage::SERVER_AUTH_REPR) {
+            return Err(missing(KeyUsage::server_auth(), present));
+        }
+        if !has(KeyUsage::CLIENT_AUTH_REPR) {
+            return Err(missing(KeyUsage::client_auth(), present));
+        }
+        Ok(())
+    }
+}
+
+fn missing(required: KeyUsage, present: Vec<Vec<usize>>) -> webpki::Error {
+    webpki::Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present })
 }
 
 #[cfg(test)]

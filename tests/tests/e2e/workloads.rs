@@ -182,7 +182,7 @@ async fn a_tightened_key_mode_applies_at_once_with_the_same_certificate() {
     assert_eq!(mode(), 0o640);
 
     let path = lab.volume("a");
-    let text = certagent_tests::workload("a", &path).replace(
+    let text = workload("a", &path).replace(
         "    allowDisk: true\n",
         "    allowDisk: true\n    keyMode: \"0600\"\n",
     );
@@ -199,7 +199,7 @@ async fn an_owner_that_nobody_knows_at_the_start_keeps_the_workload_unready_and_
     lab.write_workload("a");
     lab.write_workload("b");
     let path = lab.volume("a");
-    let text = certagent_tests::workload("a", &path).replace(
+    let text = workload("a", &path).replace(
         "    allowDisk: true\n",
         "    allowDisk: true\n    owner: nobody-knows-me\n",
     );
