@@ -66,17 +66,17 @@ fn an_edit_takes_effect_at_the_next_renewal() {
     let dir = tempfile::tempdir().unwrap();
     let flags = "--lift-minimums --validity 10s --rotation-window 90";
     let mut program = Program::start(&mut quickstart(dir.path(), flags));
-    program.wait_for(&["issued", "key=ECDSA P-256"]);
+    program.wait_for(&["issued", "ECDSA P-256"]);
     let file = dir.path().join(CERTIFICATES);
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("curve: P256", "curve: P384")).unwrap();
     program.wait_for(&["the configuration changed", "ecdsa-p256 -> ecdsa-p384"]);
-    program.wait_for(&["renewed", "key=ECDSA P-384"]);
+    program.wait_for(&["renewed", "ECDSA P-384"]);
 
     // A bad edit is told once and changes nothing.
     fs::write(&file, "kind: [").unwrap();
     program.wait_for(&["the edited configuration has errors, so the one before it stays active"]);
-    program.wait_for(&["renewed", "key=ECDSA P-384"]);
+    program.wait_for(&["renewed", "ECDSA P-384"]);
     let ended = program.terminate().expect(0);
     assert_eq!(
         ended.stderr.matches("has errors, so").count(),
@@ -90,7 +90,7 @@ fn flags_are_written_into_the_objects() {
     let dir = tempfile::tempdir().unwrap();
     let flags = "--key-algorithm ecdsa-p384 --validity 5m --rotation-window 40";
     let mut program = Program::start(&mut quickstart(dir.path(), flags));
-    program.wait_for(&["issued", "key=ECDSA P-384"]);
+    program.wait_for(&["issued", "ECDSA P-384"]);
     program.terminate().expect(0);
     let text = fs::read_to_string(dir.path().join(CERTIFICATES)).unwrap();
     for line in [

@@ -118,13 +118,15 @@ fn the_last_good_configuration_is_used_while_the_files_have_errors_and_survives_
     site.provide();
     let before = files(&site.volume());
     site.write("certificates.yaml", "apiVersion: nonsense\n");
-    let ended = site.provide();
-    let ended = ended.says(&[
-        "THE CONFIGURATION HAS ERRORS",
-        "certificates.yaml",
-        "certagent validate",
-    ]);
-    assert_eq!(files(&site.volume()), before, "{ended:#?}");
+    let mut agent = site.start();
+    agent.wait_for(&["THE CONFIGURATION HAS ERRORS", "certagent validate"]);
+    agent.terminate().expect(0).says(&["certificates.yaml"]);
+    assert_eq!(files(&site.volume()), before);
+    // Who asks for one look at the configuration is told, not served by an earlier one.
+    run(&mut site.once())
+        .expect(1)
+        .says(&["--once uses no earlier one", "certificates.yaml"]);
+    assert_eq!(files(&site.volume()), before);
 
     // A damaged copy is no copy: then the errors themselves are what is told.
     fs::write(
