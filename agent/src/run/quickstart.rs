@@ -52,8 +52,9 @@ pub(super) async fn run(
     ))?;
 
     let ended_by_itself = show(&running, &args, &clock, &signals, live).await;
-    let statuses = running.statuses();
+    let volumes = Arc::clone(running.volumes());
     running.stop().await;
+    let statuses = volumes.statuses();
     cancel.cancel();
     ca.await.context("the embedded CA was stopped")??;
     print::stdout(&closing(&place, &args, &statuses, clock.now()))?;

@@ -220,8 +220,14 @@ impl Volumes {
                 Ok(()) = trust.changed() => self.hasten(self.context.clock.now(), |_| true),
             }
         }
-        // A job is dropped between two of its writes: whatever it had begun is taken up again.
-        jobs.shutdown().await;
+        // A job is dropped between two of its writes: whatever it had begun is taken up again at
+        // the next start. What had ended already counts.
+        jobs.abort_all();
+        while let Some(done) = jobs.join_next().await {
+            if let Ok((id, number, done)) = done {
+                self.take_back(id, number, done);
+            }
+        }
     }
 
     fn hasten(&self, now: Timestamp, which: impl Fn(&VolumeStatus) -> bool) {
