@@ -151,7 +151,7 @@ pub(crate) struct QuickstartArgs {
     pub(crate) validity: Option<Duration>,
     /// Write this share of the validity, at whose rest renewal begins, into the configuration
     /// [default: 50]
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
     pub(crate) rotation_window: Option<u8>,
     /// End after this time
     #[arg(long = "for", value_name = "DURATION", value_parser = value::duration)]

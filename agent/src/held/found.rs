@@ -17,7 +17,7 @@ impl Held {
         policy: &CertificatePolicy,
         now: Timestamp,
     ) -> Result<(), HeldError> {
-        let record = self.read_record()?;
+        let record = self.read_record();
         if let Some(record) = &record {
             self.sequences.clone_from(&record.sequences);
         }
@@ -62,14 +62,17 @@ impl Held {
         }
     }
 
-    pub(super) fn read_record(&self) -> Result<Option<Record>, HeldError> {
+    pub(super) fn read_record(&self) -> Option<Record> {
         match self.state.load_record() {
-            Ok(record) => Ok(record),
+            Ok(record) => record,
             Err(error) => {
                 warn!(volume = %self.dir.path().display(), %error,
                     "the volume's record is set aside and rebuilt from the certificate");
-                self.state.set_record_aside()?;
-                Ok(None)
+                if let Err(error) = self.state.set_record_aside() {
+                    warn!(volume = %self.dir.path().display(), %error,
+                        "it cannot be set aside either; move it away");
+                }
+                None
             }
         }
     }
@@ -116,7 +119,7 @@ impl Held {
         let record = record.filter(|record| record.serial == serial);
         if record.is_none() {
             info!(volume = %self.dir.path().display(), serial,
-                "a valid credential without a record was found and is kept");
+                "a credential without a record was found and is kept");
         }
         let lifetime =
             leaf.not_after().duration_since(leaf.not_before()) + SignedDuration::from_secs(1);

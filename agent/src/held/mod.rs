@@ -50,8 +50,10 @@ impl Assignment {
             volume,
             ..
         } = workload;
+        let path = PathBuf::from(&volume.path);
         Ok(Self {
-            path: PathBuf::from(&volume.path),
+            // Two paths to one directory are one volume.
+            path: path.canonicalize().unwrap_or(path),
             spiffe_id: plan::workload_id(trust_domain, namespace, service_account)?,
             volume: volume.clone(),
         })
@@ -205,6 +207,11 @@ impl Held {
             window_start: rotation::window_start(&there.state),
             renew_at: rotation::due(&there.state),
         })
+    }
+
+    /// Nobody has replaced the directory, or taken away what was published in it.
+    pub fn is_in_place(&self) -> bool {
+        self.dir.is_at_its_path() && (self.certificate.is_none() || self.dir.is_published())
     }
 
     /// The certificate in the volume is for this key.

@@ -89,7 +89,7 @@ impl Held {
     }
 
     fn save_sequences(&mut self) -> Result<(), HeldError> {
-        if let Some(mut record) = self.read_record()? {
+        if let Some(mut record) = self.read_record() {
             record.sequences.clone_from(&self.sequences);
             self.state.save_record(&record)?;
         }

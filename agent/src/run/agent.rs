@@ -259,6 +259,12 @@ fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Confi
             .map_err(anyhow::Error::from)
             .and_then(|assignment| {
                 let id = VolumeId::of(&assignment.path);
+                if let Some((other, _)) = assigned.ids.iter().find(|(_, taken)| **taken == id) {
+                    bail!(
+                        "its volume {} is that of the workload {other}, too; give each its own",
+                        assignment.path.display()
+                    );
+                }
                 assigned.ids.insert(workload.name.clone(), id);
                 Ok(volumes.publish(assignment)?)
             });

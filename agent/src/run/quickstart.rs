@@ -31,10 +31,10 @@ pub(super) async fn run(
 ) -> Result<Exit> {
     let signals = shutdown::on_signals().context("cannot wait for signals")?;
     let place = Place::prepare(&args.dir)?;
-    let remark = write_objects(&place, &args)?;
-
     let cancel = CancellationToken::new();
+    // First the CA, whose directory only one process can hold: another's objects stay as they are.
     let (endpoint, ca) = start_ca(&place, cancel.clone()).await?;
+    let remark = write_objects(&place, &args)?;
     let options = AgentOptions {
         config: ConfigFiles::new(vec![place.config()], settings(&place, args.lift_minimums)),
         endpoint: Endpoint::parse(&endpoint)?,

@@ -114,7 +114,7 @@ fn text(status: &VolumeStatus, now: Timestamp, width: usize) -> String {
     let bar_min = *BAR_WIDTH.start();
     // First all that fits beside the narrowest bar, then the bar takes what is left.
     for part in optional.into_iter().flatten() {
-        if length(&parts) + part.chars().count() + bar_min <= width {
+        if length(&parts) + part.chars().count() + 2 + bar_min <= width {
             parts.push(part);
         }
     }

@@ -110,6 +110,26 @@ impl VolumeDir {
         &self.id
     }
 
+    /// The volume's path still leads to this directory: nobody has replaced it.
+    pub fn is_at_its_path(&self) -> bool {
+        match (rustix::fs::stat(&self.path), fstat(&self.directory)) {
+            (Ok(there), Ok(ours)) => (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino),
+            _ => false,
+        }
+    }
+
+    /// A generation is published, and every name leads to it.
+    pub fn is_published(&self) -> bool {
+        matches!(self.current(), Ok(Some(_)))
+            && layout::FILES.iter().all(|name| self.is_linked(name))
+    }
+
+    fn is_linked(&self, name: &str) -> bool {
+        let target = format!("{}/{name}", layout::DATA);
+        readlinkat(&self.directory, name, Vec::new())
+            .is_ok_and(|found| found.as_bytes() == target.as_bytes())
+    }
+
     /// The credential that is published now; `None` if nothing is.
     pub fn read_current(&self) -> Result<Option<Snapshot>, VolumeError> {
         let Some((name, generation)) = self.current()? else {
@@ -250,12 +270,11 @@ impl VolumeDir {
     fn link_files(&self) -> Result<(), VolumeError> {
         let mut changed = false;
         for name in layout::FILES {
-            let target = format!("{}/{name}", layout::DATA);
-            let found = readlinkat(&self.directory, name, Vec::new());
-            if found.is_ok_and(|found| found.as_bytes() == target.as_bytes()) {
+            if self.is_linked(name) {
                 continue;
             }
             changed = true;
+            let target = format!("{}/{name}", layout::DATA);
             self.clear(name)?;
             symlinkat(&target, &self.directory, LINK_NEW)
                 .and_then(|()| renameat(&self.directory, LINK_NEW, &self.directory, name))

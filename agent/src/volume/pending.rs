@@ -160,7 +160,7 @@ impl Pending {
 }
 
 fn make(path: &Path) -> Result<(), StateError> {
-    state::make_directory(path).map_err(|error| StateError::io(path, error))
+    state::make_directories(path).map_err(|error| StateError::io(path, error))
 }
 
 fn parse(text: &[u8], key: &PrivateKey) -> Result<PreparedRequest, Incomplete> {

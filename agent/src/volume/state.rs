@@ -319,16 +319,21 @@ impl VolumeState {
     }
 
     fn make(&self) -> Result<(), StateError> {
-        make_directory(&self.path).map_err(|error| StateError::io(&self.path, error))
+        make_directories(&self.path).map_err(|error| StateError::io(&self.path, error))
     }
 }
 
 /// Makes a directory for its owner only; one that exists stays as it is.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+fn make_directory(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
     }
+}
+
+/// Makes a directory and those above it, as far as somebody has taken them away meanwhile.
+pub(super) fn make_directories(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Replaces `directory/name` by a rename; the file is for its owner only. `before_rename` is called with

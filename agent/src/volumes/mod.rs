@@ -24,7 +24,8 @@ use crate::{
 /// How many volumes are worked on at once.
 const AT_ONCE: usize = 32;
 
-/// The loop looks at the clock at least this often, to notice when it was set.
+/// The loop looks at the clock at least this often, to notice when it was set, and at the places
+/// of the volumes.
 const LONGEST_SLEEP: SignedDuration = SignedDuration::from_secs(60);
 
 /// The volumes that the agent keeps supplied.
@@ -185,13 +186,19 @@ impl Volumes {
         let mut trust = self.context.trust.clone();
         let mut jobs: JoinSet<(VolumeId, u64, Done)> = JoinSet::new();
         let mut seen = self.context.clock.now();
+        let mut places_due = seen;
         loop {
             let now = self.context.clock.now();
             if now < seen {
                 warn!(back_by = %(seen.duration_since(now)), "the clock was set back; looking at every volume");
                 self.hasten(now, |_| true);
+                places_due = now;
             }
             seen = now;
+            if places_due <= now {
+                self.look_for_volumes(now);
+                places_due = now.saturating_add(LONGEST_SLEEP).unwrap_or(Timestamp::MAX);
+            }
             while jobs.len() < AT_ONCE
                 && let Some(job) = self.next_job(now)
             {
@@ -227,6 +234,29 @@ impl Volumes {
             if let Ok((id, number, done)) = done {
                 self.take_back(id, number, done);
             }
+        }
+    }
+
+    /// A volume that was replaced or emptied under the agent is opened again by its path.
+    fn look_for_volumes(&self, now: Timestamp) {
+        let mut set = self.lock();
+        let Set {
+            entries, schedule, ..
+        } = &mut *set;
+        let mut changed = false;
+        for (id, entry) in entries.iter_mut() {
+            if matches!(&entry.slot, Slot::Idle(held) if !held.is_in_place()) {
+                warn!(volume = %entry.status.path.display(),
+                    "the volume was replaced or emptied; it is taken up anew");
+                entry.slot = Slot::Closed;
+                entry.status.certificate = None;
+                entry.status.next_attempt = now;
+                schedule.set(id.clone(), now, Priority::New);
+                changed = true;
+            }
+        }
+        if changed {
+            self.changed.notify_waiters();
         }
     }
 

@@ -217,3 +217,70 @@ async fn an_owner_that_nobody_knows_at_the_start_keeps_the_workload_unready_and_
     until(&agent, told).await;
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_volume_that_is_replaced_under_the_agent_is_supplied_again_within_a_minute() {
+    let lab = Lab::new().await;
+    lab.write_policy(&certagent_tests::Policy {
+        validity: 86_400,
+        ..Default::default()
+    });
+    lab.write_workload("a");
+    let agent = lab.agent().await;
+    let first = until(&agent, all_ready).await[0]
+        .certificate
+        .clone()
+        .unwrap();
+
+    std::fs::remove_dir_all(lab.volume("a")).unwrap();
+    std::fs::create_dir(lab.volume("a")).unwrap();
+    lab.step(61);
+    let second = |statuses: &[certagent::status::VolumeStatus]| {
+        all_ready(statuses)
+            && statuses[0]
+                .certificate
+                .as_ref()
+                .is_some_and(|there| there.serial != first.serial)
+    };
+    until(&agent, second).await;
+    let there = lab.read("a").chain().leaf().serial_hex();
+
+    // A name that was taken away comes back, too.
+    std::fs::remove_file(lab.volume("a").join("certificates.pem")).unwrap();
+    lab.step(61);
+    until(&agent, |statuses| {
+        all_ready(statuses) && lab.volume("a").join("certificates.pem").exists()
+    })
+    .await;
+    assert_eq!(lab.read("a").chain().leaf().serial_hex(), there);
+    assert_eq!(lab.emulator.stats().total_sold(), 2);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_directory_that_is_taken_away_does_not_end_renewals() {
+    let lab = Lab::new().await;
+    lab.write_workload("a");
+    let agent = lab.agent().await;
+    until(&agent, all_ready).await;
+    std::fs::remove_dir_all(lab.state_dir()).unwrap();
+    lab.step(45);
+    until(&agent, |statuses| {
+        all_ready(statuses) && statuses[0].rotations == 1
+    })
+    .await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn two_workloads_of_one_directory_are_told_of_each_other() {
+    let lab = Lab::new().await;
+    lab.write_workload("a");
+    std::os::unix::fs::symlink(lab.volume("a"), lab.volume("b")).unwrap();
+    lab.write_config("workload-b.yaml", &workload("b", &lab.volume("b")));
+    let agent = lab.agent().await;
+    let statuses = until(&agent, all_ready).await;
+    assert_eq!(statuses.len(), 1);
+    assert!(statuses[0].spiffe_id.ends_with("/sa/a"));
+    agent.stop().await;
+}
