@@ -125,8 +125,8 @@ fn a_directory_that_is_not_its_own_and_flags_that_break_a_rule_are_wrong_command
         .expect(1)
         .says(&["cannot use thesis.tex", "--dir"]);
     for (flags, expected) in [
-        ("--rotation-window 0", "--rotation-window: "),
-        ("--rotation-window 100", "--rotation-window: "),
+        ("--rotation-window 0", "0 is not in 1..=99"),
+        ("--rotation-window 100", "100 is not in 1..=99"),
         ("--validity 10s", "--validity: "),
     ] {
         run(&mut quickstart(dir.path(), flags))
