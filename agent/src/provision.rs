@@ -388,7 +388,6 @@ async fn prepare(
         key.public_key(),
         &csr,
         now,
-        budget(held, now),
     );
     held.keep_pending(&key, &request).map_err(Box::new)?;
     Ok((key, request))

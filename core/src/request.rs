@@ -44,8 +44,6 @@ pub struct PreparedRequest {
     pub plan: IssuePlan,
     /// When the request was prepared.
     pub created_at: Timestamp,
-    /// The moment until which this pool alone is asked while outcomes stay unknown.
-    pub budget_until: Timestamp,
     /// It was sent, and nobody knows whether a certificate was sold for it.
     pub outcome_unknown: bool,
 }
@@ -60,7 +58,6 @@ impl PreparedRequest {
         public_key: &[u8],
         csr_pem: &str,
         now: Timestamp,
-        budget: SignedDuration,
     ) -> Self {
         let digest = Sha256::new()
             .chain_update(pool.resource_name())
@@ -74,7 +71,6 @@ impl PreparedRequest {
             plan,
             pool,
             created_at: now,
-            budget_until: now.saturating_add(budget).unwrap_or(Timestamp::MAX),
             outcome_unknown: false,
         }
     }
@@ -83,11 +79,6 @@ impl PreparedRequest {
     /// back since makes the request look unborn; then it counts as fresh.
     pub fn may_be_replayed(&self, now: Timestamp) -> bool {
         now.duration_since(self.created_at) < REPLAY_WINDOW
-    }
-
-    /// This pool alone is still to be asked.
-    pub fn within_budget(&self, now: Timestamp) -> bool {
-        now < self.budget_until
     }
 }
 

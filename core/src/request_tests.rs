@@ -4,7 +4,6 @@ use super::*;
 use crate::test_pki::{ID, now, plan};
 
 const CSR: &str = "-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n";
-const BUDGET: SignedDuration = SignedDuration::from_secs(60);
 
 fn pool(id: &str) -> CaPoolName {
     format!("//privateca.googleapis.com/projects/shop-prod/locations/us-central1/caPools/{id}")
@@ -13,15 +12,7 @@ fn pool(id: &str) -> CaPoolName {
 }
 
 fn prepared(form: RequestForm, algorithm: KeyAlgorithm) -> PreparedRequest {
-    PreparedRequest::new(
-        plan(algorithm),
-        pool("issuing"),
-        form,
-        b"key",
-        CSR,
-        now(),
-        BUDGET,
-    )
+    PreparedRequest::new(plan(algorithm), pool("issuing"), form, b"key", CSR, now())
 }
 
 fn sample() -> PreparedRequest {
@@ -58,7 +49,6 @@ fn the_ids_depend_on_pool_and_key_and_on_nothing_else() {
         b"key",
         "another",
         now() + REPLAY_WINDOW,
-        BUDGET * 2,
     );
     assert_eq!(ids(&first), ids(&later));
 
@@ -70,7 +60,6 @@ fn the_ids_depend_on_pool_and_key_and_on_nothing_else() {
             key,
             CSR,
             now(),
-            BUDGET,
         );
         assert_ne!(other.certificate_id, first.certificate_id);
         assert_ne!(other.request_id, first.request_id);
@@ -140,23 +129,6 @@ fn a_request_may_be_replayed_for_55_minutes_and_after_the_clock_was_stepped_back
 }
 
 #[test]
-fn the_budget_ends_when_it_is_spent() {
-    let request = sample();
-    assert!(request.within_budget(now() + BUDGET - SignedDuration::from_nanos(1)));
-    assert!(!request.within_budget(now() + BUDGET));
-    let endless = PreparedRequest::new(
-        plan(KeyAlgorithm::EcdsaP256),
-        pool("issuing"),
-        RequestForm::Config,
-        b"key",
-        CSR,
-        now(),
-        SignedDuration::MAX,
-    );
-    assert_eq!(endless.budget_until, Timestamp::MAX);
-}
-
-#[test]
 fn a_record_with_a_wrong_identity_or_pool_does_not_read() {
     let good = serde_json::to_value(sample()).unwrap();
     for (pointer, value) in [
@@ -180,7 +152,7 @@ proptest! {
         let form = if form { RequestForm::Config } else { RequestForm::PemCsr };
         let algorithm = KeyAlgorithm::EcdsaP256;
         let request =
-            PreparedRequest::new(plan(algorithm), pool("p"), form, &key, CSR, now(), BUDGET);
+            PreparedRequest::new(plan(algorithm), pool("p"), form, &key, CSR, now());
         prop_assert!((1..=63).contains(&request.certificate_id.len()));
         prop_assert!(
             request
@@ -212,7 +184,7 @@ proptest! {
         let form = if config { RequestForm::Config } else { RequestForm::PemCsr };
         let created = Timestamp::from_nanosecond(nanos.into()).unwrap();
         let mut request =
-            PreparedRequest::new(plan, pool("issuing"), form, &key, &csr, created, BUDGET);
+            PreparedRequest::new(plan, pool("issuing"), form, &key, &csr, created);
         request.outcome_unknown = unknown;
         let text = serde_json::to_string(&request).unwrap();
         prop_assert_eq!(serde_json::from_str::<PreparedRequest>(&text).unwrap(), request);

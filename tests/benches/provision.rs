@@ -205,7 +205,6 @@ impl Bench {
             key.public_key(),
             &csr,
             now,
-            SignedDuration::from_mins(1),
         );
         watch.start();
         let raw = self.context.issuer.issue(&request).await.unwrap();

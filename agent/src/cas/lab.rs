@@ -12,7 +12,7 @@ use certagent_emulator::{
     PoolName, ROOT_POOL_ID,
 };
 use certagent_svid::{Certificate, SpiffeId, TrustDomain};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rcgen::PublicKeyData as _;
 use tokio::net::TcpListener;
 
@@ -146,9 +146,9 @@ pub(crate) fn request(pool: CaPoolName, form: RequestForm) -> (PreparedRequest, 
     let csr = rcgen::CertificateParams::default()
         .serialize_request(&key)
         .unwrap();
-    let (csr, budget) = (csr.pem().unwrap(), SignedDuration::from_secs(60));
+    let csr = csr.pem().unwrap();
     (
-        PreparedRequest::new(plan(), pool, form, &spki, &csr, now(), budget),
+        PreparedRequest::new(plan(), pool, form, &spki, &csr, now()),
         spki,
     )
 }

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use certagent_core::{algorithm::KeyAlgorithm, plan::IssuePlan, request::RequestForm};
-use jiff::SignedDuration;
 
 use super::*;
 use crate::volume::fixture::{at, key, names};
@@ -17,7 +16,6 @@ fn request(key: &PrivateKey, second: i64) -> PreparedRequest {
         "//privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/issuing"
             .parse()
             .unwrap();
-    let budget = SignedDuration::from_mins(1);
     let csr = "-----BEGIN CERTIFICATE REQUEST-----\n\"quoted\" \u{e9}\n";
     PreparedRequest::new(
         plan,
@@ -26,7 +24,6 @@ fn request(key: &PrivateKey, second: i64) -> PreparedRequest {
         key.public_key(),
         csr,
         at(second),
-        budget,
     )
 }
 
@@ -92,7 +89,7 @@ fn an_update_keeps_the_key() {
     );
     pending.save(&key, &request(&key, 0)).unwrap();
     let changed = PreparedRequest {
-        budget_until: at(999),
+        created_at: at(999),
         ..request(&key, 0)
     };
     pending.update(&changed).unwrap();
