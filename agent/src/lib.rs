@@ -17,6 +17,7 @@ mod cli;
 pub mod clock;
 pub mod config;
 pub mod crash;
+pub mod google;
 pub mod held;
 pub mod inspect;
 pub mod issuer;

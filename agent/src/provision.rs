@@ -203,9 +203,10 @@ pub async fn ca_until(context: &Context, held: &Held) -> Option<Timestamp> {
     .ok()?;
     let bundle = trust.bundle(held.trust_domain())?;
     let pool = config.certificates.pools.first()?;
+    let behalf = held.behalf(context.clock.now());
     context
         .issuer
-        .preflight(&plan, pool, bundle)
+        .preflight(&plan, pool, bundle, &behalf)
         .await
         .ok()?
         .ca_until
@@ -296,7 +297,7 @@ async fn try_pool(
         None => prepare(context, held, turn, plan, policy, bundle).await?,
     };
     crash::point("request-sent");
-    let raw = match context.issuer.issue(&request).await {
+    let raw = match context.issuer.issue(&request, &held.behalf(now)).await {
         Ok(raw) => raw,
         Err(error) => {
             if error.class() == Class::Unknown {
@@ -373,9 +374,10 @@ async fn prepare(
     let Some(pool) = pool else {
         return Err(NewKeyError::Ending.into());
     };
+    let behalf = held.behalf(context.clock.now());
     let ready = context
         .issuer
-        .preflight(plan, pool, bundle)
+        .preflight(plan, pool, bundle, &behalf)
         .await
         .map_err(Box::new)?;
     let key = context.keys.generate(plan.algorithm).await?;

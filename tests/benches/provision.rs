@@ -21,8 +21,9 @@ use certagent::{
     admin::Metrics,
     clock::{Clock as _, ManualClock},
     config::ActiveConfig,
+    google::Caller,
     held::{Assignment, Held},
-    issuer::{IssueError, Issuer, Preflight},
+    issuer::{Behalf, IssueError, Issuer, Preflight},
     keys::{self, Keys},
     provision::{self, Context},
     trust::Trust,
@@ -179,6 +180,7 @@ impl Bench {
                 file_mode: VolumeSpec::FILE_MODE,
                 allow_disk: true,
             },
+            caller: Caller::Agent,
         };
         let now = self.clock.now();
         Held::open(&assignment, state, &self.config.certificates, now).unwrap()
@@ -207,7 +209,12 @@ impl Bench {
             now,
         );
         watch.start();
-        let raw = self.context.issuer.issue(&request).await.unwrap();
+        let raw = self
+            .context
+            .issuer
+            .issue(&request, &held.behalf(now))
+            .await
+            .unwrap();
         let issue_time = watch.stop();
         let issued = IssuedChain::check(
             &raw,
@@ -257,6 +264,7 @@ impl Issuer for NearIssuer {
         _: &'a IssuePlan,
         _: &'a CaPoolName,
         _: &'a TrustBundle,
+        _: &'a Behalf,
     ) -> Answer<'a, Preflight> {
         Box::pin(async {
             Ok(Preflight {
@@ -266,7 +274,7 @@ impl Issuer for NearIssuer {
         })
     }
 
-    fn issue<'a>(&'a self, request: &'a PreparedRequest) -> Answer<'a, RawChain> {
+    fn issue<'a>(&'a self, request: &'a PreparedRequest, _: &'a Behalf) -> Answer<'a, RawChain> {
         Box::pin(async {
             let query = CreateQuery {
                 certificate_id: Some(request.certificate_id.clone()),

@@ -19,6 +19,7 @@ use super::{
     error::{Call, CallError, LONGEST_TEXT, Reason, excerpt, printable},
     wire::{CaCertsAnswer, CaPoolAnswer, CertificateAnswer, ErrorAnswer, ErrorBody, LONGEST_WAIT},
 };
+use crate::google::{Caller, Identity, Token};
 
 /// The largest answer that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -28,14 +29,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 const USER_AGENT: &str = concat!("certagent/", env!("CARGO_PKG_VERSION"));
 
-/// An access token. It is wiped when dropped and never printed.
-pub struct Token(Zeroizing<String>);
-
 /// A client of one CA Service. Clones share their connection.
 #[derive(Clone, Debug)]
 pub struct CasClient {
     http: reqwest::Client,
     endpoint: Endpoint,
+    identity: Identity,
     timeouts: Timeouts,
 }
 
@@ -68,13 +67,15 @@ impl Default for Timeouts {
 }
 
 impl CasClient {
-    /// A client of the CA Service at `endpoint`. It connects with the first call.
-    pub fn new(endpoint: &Endpoint) -> Result<Self, ClientError> {
-        Self::with_timeouts(endpoint, Timeouts::default())
+    /// A client of the CA Service at `endpoint` that shows itself as `identity`. It connects with
+    /// the first call.
+    pub fn new(endpoint: &Endpoint, identity: Identity) -> Result<Self, ClientError> {
+        Self::with_timeouts(endpoint, identity, Timeouts::default())
     }
 
     pub(crate) fn with_timeouts(
         endpoint: &Endpoint,
+        identity: Identity,
         timeouts: Timeouts,
     ) -> Result<Self, ClientError> {
         // `localhost` means this machine, whatever a resolver says; the port is the URL's.
@@ -99,6 +100,7 @@ impl CasClient {
         Ok(Self {
             http,
             endpoint: endpoint.clone(),
+            identity,
             timeouts,
         })
     }
@@ -114,7 +116,7 @@ impl CasClient {
     pub async fn create(
         &self,
         request: &PreparedRequest,
-        auth: Option<&Token>,
+        caller: &Caller,
     ) -> Result<RawChain, CallError> {
         let mut url = self.url(&request.pool, "/certificates");
         url.query_pairs_mut()
@@ -123,7 +125,7 @@ impl CasClient {
         let call = self.http.post(url).header(CONTENT_TYPE, "application/json");
         let call = call.body(request.body.clone());
         let answer: CertificateAnswer = self
-            .call(Call::CreateCertificate, &request.pool, call, auth)
+            .call(Call::CreateCertificate, &request.pool, call, caller)
             .await?;
         Ok(answer.into())
     }
@@ -133,11 +135,11 @@ impl CasClient {
         &self,
         pool: &CaPoolName,
         certificate_id: &str,
-        auth: Option<&Token>,
+        caller: &Caller,
     ) -> Result<RawChain, CallError> {
         let url = self.url(pool, &format!("/certificates/{certificate_id}"));
         let call = self.http.get(url);
-        let answer: CertificateAnswer = self.call(Call::GetCertificate, pool, call, auth).await?;
+        let answer: CertificateAnswer = self.call(Call::GetCertificate, pool, call, caller).await?;
         Ok(answer.into())
     }
 
@@ -145,13 +147,13 @@ impl CasClient {
     pub async fn pool(
         &self,
         pool: &CaPoolName,
-        auth: Option<&Token>,
+        caller: &Caller,
     ) -> Result<CaPoolAnswer, CallError> {
         self.call(
             Call::GetCaPool,
             pool,
             self.http.get(self.url(pool, "")),
-            auth,
+            caller,
         )
         .await
     }
@@ -161,11 +163,11 @@ impl CasClient {
     pub async fn fetch_ca_certs(
         &self,
         pool: &CaPoolName,
-        auth: Option<&Token>,
+        caller: &Caller,
     ) -> Result<Vec<Vec<Certificate>>, CallError> {
         let call = self.http.post(self.url(pool, ":fetchCaCerts"));
         let call = call.header(CONTENT_TYPE, "application/json").body("{}");
-        let answer: CaCertsAnswer = self.call(Call::FetchCaCerts, pool, call, auth).await?;
+        let answer: CaCertsAnswer = self.call(Call::FetchCaCerts, pool, call, caller).await?;
         chains(&answer).map_err(|detail| {
             CallError::new(Call::FetchCaCerts, pool, Reason::Unusable { detail }, None)
         })
@@ -181,11 +183,13 @@ impl CasClient {
         call: Call,
         pool: &CaPoolName,
         request: RequestBuilder,
-        auth: Option<&Token>,
+        caller: &Caller,
     ) -> Result<T, CallError> {
         let failed = |reason| CallError::new(call, pool, reason, None);
-        let request = match auth {
-            Some(token) => request.header(AUTHORIZATION, token.header().map_err(failed)?),
+        let token = self.identity.token(caller).await;
+        let token = token.map_err(|error| failed(Reason::NoToken(error)))?;
+        let request = match &token {
+            Some(token) => request.header(AUTHORIZATION, bearer(token).map_err(failed)?),
             None => request,
         };
         let response = request
@@ -241,6 +245,15 @@ impl CasClient {
             Reason::Broken { endpoint, detail }
         }
     }
+}
+
+fn bearer(token: &Token) -> Result<HeaderValue, Reason> {
+    let text = Zeroizing::new(format!("Bearer {}", token.expose()));
+    let mut value = HeaderValue::from_str(&text).map_err(|_holds_the_token| Reason::Unusable {
+        detail: "the access token has characters that no token has".into(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The service's no, with as much of its reason as it gave.
@@ -344,29 +357,6 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = source;
     }
     printable(&cause.to_string(), LONGEST_TEXT)
-}
-
-impl Token {
-    /// Takes a token over.
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    fn header(&self) -> Result<HeaderValue, Reason> {
-        let text = Zeroizing::new(format!("Bearer {}", self.0.as_str()));
-        let mut value =
-            HeaderValue::from_str(&text).map_err(|_holds_the_token| Reason::Unusable {
-                detail: "the access token has characters that no token has".into(),
-            })?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(..)")
-    }
 }
 
 impl From<CertificateAnswer> for RawChain {

@@ -14,7 +14,11 @@ use super::{
 async fn failure(lab: &Lab, fault: Fault) -> CallError {
     lab.always(fault);
     let (request, _) = request(issuing(), RequestForm::Config);
-    let error = lab.client.create(&request, None).await.unwrap_err();
+    let error = lab
+        .client
+        .create(&request, &Caller::Agent)
+        .await
+        .unwrap_err();
     lab.heal();
     assert_eq!(
         (error.call, &error.pool),
@@ -42,12 +46,19 @@ async fn the_calls_reach_a_pool_of_each_tier() {
         (issuing(), super::super::wire::Tier::Devops, 2),
         (enterprise(), super::super::wire::Tier::Enterprise, 1),
     ] {
-        assert_eq!(lab.client.pool(&pool, None).await.unwrap().tier, tier);
-        let chains = lab.client.fetch_ca_certs(&pool, None).await.unwrap();
+        assert_eq!(
+            lab.client.pool(&pool, &Caller::Agent).await.unwrap().tier,
+            tier
+        );
+        let chains = lab
+            .client
+            .fetch_ca_certs(&pool, &Caller::Agent)
+            .await
+            .unwrap();
         assert_eq!(chains.iter().map(Vec::len).collect::<Vec<_>>(), [length]);
         for form in [RequestForm::Config, RequestForm::PemCsr] {
             let (request, spki) = request(pool.clone(), form);
-            let raw = lab.client.create(&request, None).await.unwrap();
+            let raw = lab.client.create(&request, &Caller::Agent).await.unwrap();
             let leaf = Certificate::parse_pem_list(raw.certificate.as_bytes())
                 .unwrap()
                 .remove(0);
@@ -61,8 +72,11 @@ async fn the_calls_reach_a_pool_of_each_tier() {
 async fn the_same_request_again_gets_the_same_certificate_and_buys_nothing() {
     let lab = Lab::start().await;
     let (request, _) = request(issuing(), RequestForm::Config);
-    let first = lab.client.create(&request, None).await.unwrap();
-    assert_eq!(lab.client.create(&request, None).await.unwrap(), first);
+    let first = lab.client.create(&request, &Caller::Agent).await.unwrap();
+    assert_eq!(
+        lab.client.create(&request, &Caller::Agent).await.unwrap(),
+        first
+    );
     assert_eq!(lab.emulator.stats().total_sold(), 1);
 }
 
@@ -71,11 +85,15 @@ async fn a_lost_reply_is_unknown_and_the_same_request_again_finds_the_certificat
     let lab = Lab::start().await;
     let (request, spki) = request(issuing(), RequestForm::Config);
     lab.always(Fault::CloseAfter);
-    let error = lab.client.create(&request, None).await.unwrap_err();
+    let error = lab
+        .client
+        .create(&request, &Caller::Agent)
+        .await
+        .unwrap_err();
     assert_eq!(error.class, Class::Unknown);
     assert!(matches!(*error.reason, Reason::Broken { .. }), "{error:?}");
     lab.heal();
-    let raw = lab.client.create(&request, None).await.unwrap();
+    let raw = lab.client.create(&request, &Caller::Agent).await.unwrap();
     let leaf = Certificate::parse_pem_list(raw.certificate.as_bytes())
         .unwrap()
         .remove(0);
@@ -87,20 +105,20 @@ async fn a_lost_reply_is_unknown_and_the_same_request_again_finds_the_certificat
 async fn a_certificate_is_found_by_its_id_in_an_enterprise_pool_only() {
     let lab = Lab::start().await;
     let (kept, _) = request(enterprise(), RequestForm::Config);
-    let created = lab.client.create(&kept, None).await.unwrap();
+    let created = lab.client.create(&kept, &Caller::Agent).await.unwrap();
     assert_eq!(
         lab.client
-            .get(&kept.pool, &kept.certificate_id, None)
+            .get(&kept.pool, &kept.certificate_id, &Caller::Agent)
             .await
             .unwrap(),
         created
     );
 
     let (not_kept, _) = request(issuing(), RequestForm::Config);
-    lab.client.create(&not_kept, None).await.unwrap();
+    lab.client.create(&not_kept, &Caller::Agent).await.unwrap();
     let error = lab
         .client
-        .get(&issuing(), &not_kept.certificate_id, None)
+        .get(&issuing(), &not_kept.certificate_id, &Caller::Agent)
         .await
         .unwrap_err();
     assert_eq!(error.class, Class::Refused);
@@ -111,9 +129,9 @@ async fn nothing_that_listens_means_that_nothing_was_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let client = CasClient::new(&Endpoint::parse(&endpoint).unwrap()).unwrap();
+    let client = CasClient::new(&Endpoint::parse(&endpoint).unwrap(), Identity::Anonymous).unwrap();
     let (request, _) = request(issuing(), RequestForm::Config);
-    let error = client.create(&request, None).await.unwrap_err();
+    let error = client.create(&request, &Caller::Agent).await.unwrap_err();
     assert_eq!(error.class, Class::Unreachable);
     assert_eq!(
         error.to_string(),
@@ -140,7 +158,7 @@ async fn no_answer_is_a_timeout_and_unknown() {
     lab.always(Fault::Hang);
     let client = impatient(&lab.endpoint);
     let (request, _) = request(issuing(), RequestForm::Config);
-    let error = client.create(&request, None).await.unwrap_err();
+    let error = client.create(&request, &Caller::Agent).await.unwrap_err();
     assert_eq!(error.class, Class::Unknown);
     let expected = format!("no answer from {} within 50ms", lab.endpoint);
     assert!(error.to_string().contains(&expected), "{error}");
@@ -172,7 +190,11 @@ async fn an_answer_of_10_mb_is_not_read() {
 async fn a_missing_pool_is_refused_by_name() {
     let lab = Lab::start().await;
     let (request, _) = request(pool("no-such-pool"), RequestForm::Config);
-    let error = lab.client.create(&request, None).await.unwrap_err();
+    let error = lab
+        .client
+        .create(&request, &Caller::Agent)
+        .await
+        .unwrap_err();
     assert_eq!((error.class, error.http()), (Class::Refused, Some(404)));
     assert!(
         error.to_string().contains("caPools/no-such-pool"),
@@ -224,8 +246,12 @@ async fn a_text_from_the_service_is_cut_and_cannot_steer_a_terminal() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let away = || async { Redirect::temporary("http://203.0.113.1/") };
-    let client = CasClient::new(&serve(Router::new().fallback(away)).await).unwrap();
-    let error = client.pool(&issuing(), None).await.unwrap_err();
+    let client = CasClient::new(
+        &serve(Router::new().fallback(away)).await,
+        Identity::Anonymous,
+    )
+    .unwrap();
+    let error = client.pool(&issuing(), &Caller::Agent).await.unwrap_err();
     assert_eq!((error.class, error.http()), (Class::Refused, Some(307)));
     assert!(
         error.to_string().contains("redirects are not followed"),
@@ -241,23 +267,22 @@ async fn a_token_goes_with_its_call_and_nowhere_else() {
             .map_or("none", |sent| sent.to_str().unwrap());
         (StatusCode::IM_A_TEAPOT, sent.to_owned())
     };
-    let client = CasClient::new(&serve(Router::new().fallback(echo)).await).unwrap();
-    let token = Token::new("secret-token".to_owned());
-    assert_eq!(format!("{token:?}"), "Token(..)");
-    let error = client
-        .pool(&issuing(), Some(&token))
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("Bearer secret-token"), "{error}");
-    let error = client.pool(&issuing(), None).await.unwrap_err().to_string();
-    assert!(error.contains("\"none\""), "{error}");
+    let endpoint = serve(Router::new().fallback(echo)).await;
+    let error = async |identity| {
+        let client = CasClient::new(&endpoint, identity).unwrap();
+        client.pool(&issuing(), &Caller::Agent).await.unwrap_err()
+    };
+    let token = |text: &str| Identity::Given(Token::new(text.to_owned()));
+    assert_eq!(format!("{:?}", token("secret-token")), "Given(Token(..))");
+    let sent = error(token("secret-token")).await.to_string();
+    assert!(sent.contains("Bearer secret-token"), "{sent}");
+    let sent = error(Identity::Anonymous).await.to_string();
+    assert!(sent.contains("\"none\""), "{sent}");
 
-    let broken = Token::new("secret\ntoken".to_owned());
-    let error = client.pool(&issuing(), Some(&broken)).await.unwrap_err();
+    let broken = error(token("secret\ntoken")).await;
     assert!(
-        !format!("{error} {error:?}").contains("secret"),
-        "{error:?}"
+        !format!("{broken} {broken:?}").contains("secret"),
+        "{broken:?}"
     );
 }
 
@@ -274,8 +299,8 @@ async fn a_server_that_does_not_speak_http_2_is_an_error_like_any_other() {
             }
         }
     });
-    let client = CasClient::new(&Endpoint::parse(&endpoint).unwrap()).unwrap();
-    let error = client.pool(&issuing(), None).await.unwrap_err();
+    let client = CasClient::new(&Endpoint::parse(&endpoint).unwrap(), Identity::Anonymous).unwrap();
+    let error = client.pool(&issuing(), &Caller::Agent).await.unwrap_err();
     assert!(
         matches!(error.class, Class::Unknown | Class::Unreachable),
         "{error:?}"
@@ -291,8 +316,8 @@ async fn a_server_that_does_not_speak_http_2_is_an_error_like_any_other() {
 async fn localhost_is_this_machine_without_a_resolver() {
     let lab = Lab::start().await;
     let local = lab.endpoint.to_string().replace("127.0.0.1", "localhost");
-    let client = CasClient::new(&Endpoint::parse(&local).unwrap()).unwrap();
-    client.pool(&issuing(), None).await.unwrap();
+    let client = CasClient::new(&Endpoint::parse(&local).unwrap(), Identity::Anonymous).unwrap();
+    client.pool(&issuing(), &Caller::Agent).await.unwrap();
 }
 
 #[test]

@@ -7,6 +7,8 @@ use certagent_core::{
     pool::CaPoolName,
 };
 
+use crate::google::IdentityError;
+
 /// Longest text from outside that a message repeats, in characters.
 pub(crate) const LONGEST_TEXT: usize = 200;
 /// Longest excerpt of an answer that is not CA Service's.
@@ -50,6 +52,9 @@ pub struct CallError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
+    /// There was no access token to call with.
+    #[error(transparent)]
+    NoToken(IdentityError),
     /// Nothing was sent.
     #[error("no connection to {endpoint} ({detail}), so nothing was sent")]
     NotConnected {
@@ -113,7 +118,7 @@ impl CallError {
         retry_after: Option<Duration>,
     ) -> Self {
         let attempt = match &reason {
-            Reason::NotConnected { .. } => Attempt::NotSent,
+            Reason::NotConnected { .. } | Reason::NoToken(_) => Attempt::NotSent,
             Reason::Answer { http, status, .. } => Attempt::Answer {
                 http: *http,
                 status: status.as_deref(),
@@ -152,6 +157,7 @@ impl fmt::Display for Advice<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(error) = self;
         let text = match &*error.reason {
+            Reason::NoToken(_) => "nothing was sent",
             Reason::NotConnected { .. } => {
                 "check that the endpoint is right and that the CA runs there"
             }

@@ -17,6 +17,7 @@ use rcgen::PublicKeyData as _;
 use tokio::net::TcpListener;
 
 use super::{CasClient, Endpoint, client::Timeouts};
+use crate::google::Identity;
 
 const PROJECT: &str = "demo-project";
 const LOCATION: &str = "us-central1";
@@ -63,7 +64,7 @@ impl Lab {
             listener,
             std::future::pending(),
         ));
-        let client = CasClient::new(&endpoint).unwrap();
+        let client = CasClient::new(&endpoint, Identity::Anonymous).unwrap();
         Self {
             emulator,
             endpoint,
@@ -99,6 +100,7 @@ pub(crate) fn impatient(endpoint: &Endpoint) -> CasClient {
     let attempt = Duration::from_millis(50);
     CasClient::with_timeouts(
         endpoint,
+        Identity::Anonymous,
         Timeouts {
             connect: Duration::from_secs(5),
             attempt,

@@ -10,6 +10,6 @@ pub mod error;
 pub(crate) mod lab;
 pub mod wire;
 
-pub use client::{CasClient, ClientError, Token};
+pub use client::{CasClient, ClientError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Call, CallError, Reason};

@@ -20,6 +20,9 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
 use crate::{
+    google::Caller,
+    issuer::Behalf,
+    schedule::Priority,
     status::CertificateStatus,
     trust::Trust,
     volume::{
@@ -38,6 +41,8 @@ pub struct Assignment {
     pub spiffe_id: SpiffeId,
     /// Owner, group and modes, as configured.
     pub volume: VolumeSpec,
+    /// Whose identity asks the CA for its certificates.
+    pub caller: Caller,
 }
 
 impl Assignment {
@@ -56,6 +61,7 @@ impl Assignment {
             path: path.canonicalize().unwrap_or(path),
             spiffe_id: plan::workload_id(trust_domain, namespace, service_account)?,
             volume: volume.clone(),
+            caller: Caller::Agent,
         })
     }
 
@@ -84,6 +90,7 @@ pub struct Held {
     id: VolumeId,
     spiffe_id: SpiffeId,
     trust_domain: TrustDomain,
+    caller: Caller,
     dir: VolumeDir,
     state: VolumeState,
     certificate: Option<Installed>,
@@ -159,6 +166,7 @@ impl Held {
             id,
             spiffe_id,
             trust_domain,
+            caller: assignment.caller.clone(),
             dir,
             state,
             certificate: None,
@@ -189,6 +197,27 @@ impl Held {
     /// The workload's own trust domain.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
+    }
+
+    /// On whose behalf its certificates are asked for, and how urgent that is now.
+    pub fn behalf(&self, now: Timestamp) -> Behalf {
+        Behalf {
+            caller: self.caller.clone(),
+            priority: self.priority(now),
+        }
+    }
+
+    /// Who goes first among those that are due.
+    pub fn priority(&self, now: Timestamp) -> Priority {
+        let Some(state) = self.cert_state() else {
+            return Priority::New;
+        };
+        let near = (rotation::usable(state) / 10).min(SignedDuration::from_mins(10));
+        if state.not_after.duration_since(now) < near {
+            Priority::NearExpiry
+        } else {
+            Priority::Routine
+        }
     }
 
     /// What rotation asks of the certificate; none without one.

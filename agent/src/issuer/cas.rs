@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    IssueError, Issuer, NotAnchored, Preflight,
+    Behalf, IssueError, Issuer, NotAnchored, Preflight,
     facts::{Facts, FactsCache},
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         wire::{AllowedKeyType, IssuancePolicy, Tier},
     },
     clock::SharedClock,
+    google::Caller,
     trust::Trust,
 };
 
@@ -49,8 +50,9 @@ impl CasIssuer {
         plan: &IssuePlan,
         pool: &CaPoolName,
         bundle: &TrustBundle,
+        behalf: &Behalf,
     ) -> Result<Preflight, IssueError> {
-        let facts = self.facts.of(pool).await?;
+        let facts = self.facts.of(pool, &behalf.caller).await?;
         let ca_until = match &facts.chains {
             Some(chains) => {
                 self.check_anchored(pool, chains, bundle)?;
@@ -87,23 +89,30 @@ impl CasIssuer {
         })))
     }
 
-    async fn attempt(&self, request: &PreparedRequest) -> Result<RawChain, IssueError> {
+    async fn attempt(
+        &self,
+        request: &PreparedRequest,
+        behalf: &Behalf,
+    ) -> Result<RawChain, IssueError> {
+        let caller = &behalf.caller;
         let lost = |lookup: Option<CallError>| IssueError::Lost {
             pool: request.pool.clone(),
             certificate_id: request.certificate_id.clone(),
             lookup: lookup.map(Box::new),
         };
-        match self.client.create(request, None).await {
+        match self.client.create(request, caller).await {
             Ok(raw) if has_certificate(&raw) => Ok(raw),
             // The answer to a replay is the last word.
-            Ok(_) if request.outcome_unknown => self.adopt(request).await?.map_err(lost),
+            Ok(_) if request.outcome_unknown => self.adopt(request, caller).await?.map_err(lost),
             Ok(_) => {
-                let adopted = self.adopt(request).await?;
+                let adopted = self.adopt(request, caller).await?;
                 adopted.map_err(|_lookup| IssueError::NoCertificate {
                     pool: request.pool.clone(),
                 })
             }
-            Err(error) if error.class == Class::Exists => self.adopt(request).await?.map_err(lost),
+            Err(error) if error.class == Class::Exists => {
+                self.adopt(request, caller).await?.map_err(lost)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -115,6 +124,7 @@ impl CasIssuer {
     async fn adopt(
         &self,
         request: &PreparedRequest,
+        caller: &Caller,
     ) -> Result<Result<RawChain, Option<CallError>>, IssueError> {
         if self
             .facts
@@ -125,7 +135,7 @@ impl CasIssuer {
         }
         match self
             .client
-            .get(&request.pool, &request.certificate_id, None)
+            .get(&request.pool, &request.certificate_id, caller)
             .await
         {
             Ok(raw) if has_certificate(&raw) => Ok(Ok(raw)),
@@ -151,15 +161,17 @@ impl Issuer for CasIssuer {
         plan: &'a IssuePlan,
         pool: &'a CaPoolName,
         bundle: &'a TrustBundle,
+        behalf: &'a Behalf,
     ) -> BoxFuture<'a, Result<Preflight, IssueError>> {
-        Box::pin(self.look(plan, pool, bundle))
+        Box::pin(self.look(plan, pool, bundle, behalf))
     }
 
     fn issue<'a>(
         &'a self,
         request: &'a PreparedRequest,
+        behalf: &'a Behalf,
     ) -> BoxFuture<'a, Result<RawChain, IssueError>> {
-        Box::pin(self.attempt(request))
+        Box::pin(self.attempt(request, behalf))
     }
 }
 

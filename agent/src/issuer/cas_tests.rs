@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     cas::lab::{Lab, domain, enterprise, issuing, may_not_look, now, plan, pool, refusal, request},
     clock::ManualClock,
+    schedule::Priority,
 };
 
 struct Bench {
@@ -50,7 +51,9 @@ impl Bench {
     }
 
     async fn preflight(&self, pool: &CaPoolName) -> Result<Preflight, IssueError> {
-        self.issuer.preflight(&plan(), pool, &self.bundle).await
+        self.issuer
+            .preflight(&plan(), pool, &self.bundle, &behalf())
+            .await
     }
 
     async fn refused(&self) -> String {
@@ -141,7 +144,7 @@ async fn who_may_not_look_at_the_pool_may_still_ask_it() {
         }
     );
     let (request, _) = request(issuing(), found.form);
-    bench.issuer.issue(&request).await.unwrap();
+    bench.issuer.issue(&request, &behalf()).await.unwrap();
 }
 
 #[tokio::test]
@@ -157,7 +160,7 @@ async fn a_pool_that_forbids_config_gets_a_csr_and_one_that_forbids_both_gets_no
     let found = bench.preflight(&issuing()).await.unwrap();
     assert_eq!(found.form, RequestForm::PemCsr);
     let (request, _) = request(issuing(), found.form);
-    bench.issuer.issue(&request).await.unwrap();
+    bench.issuer.issue(&request, &behalf()).await.unwrap();
 
     let bench = Bench::with_policy(modes(false)).await;
     assert!(
@@ -240,7 +243,7 @@ async fn a_key_type_that_the_pool_does_not_sign_is_refused_before_a_key_is_made(
         };
         bench
             .issuer
-            .preflight(&plan, &issuing(), &bench.bundle)
+            .preflight(&plan, &issuing(), &bench.bundle, &behalf())
             .await
             .is_ok()
     };
@@ -252,10 +255,13 @@ async fn a_key_type_that_the_pool_does_not_sign_is_refused_before_a_key_is_made(
 async fn our_own_certificate_is_adopted_from_an_enterprise_pool() {
     let bench = Bench::start().await;
     let (mut request, _) = request(enterprise(), RequestForm::Config);
-    let first = bench.issuer.issue(&request).await.unwrap();
+    let first = bench.issuer.issue(&request, &behalf()).await.unwrap();
     // As if the service had forgotten the request, but not its certificate.
     request.request_id = "11111111-1111-4111-8111-111111111111".to_owned();
-    assert_eq!(bench.issuer.issue(&request).await.unwrap(), first);
+    assert_eq!(
+        bench.issuer.issue(&request, &behalf()).await.unwrap(),
+        first
+    );
     assert_eq!(bench.lab.emulator.stats().total_sold(), 1);
 }
 
@@ -272,7 +278,7 @@ async fn a_certificate_that_cannot_be_looked_up_again_is_lost_and_says_why() {
         (enterprise(), 1, "grant it roles/privateca.auditor"),
     ] {
         let (request, _) = request(pool, RequestForm::Config);
-        let error = bench.issuer.issue(&request).await.unwrap_err();
+        let error = bench.issuer.issue(&request, &behalf()).await.unwrap_err();
         assert_eq!(error.class(), Class::Exists);
         let message = error.to_string();
         assert!(
@@ -294,10 +300,10 @@ async fn a_lookup_that_fails_for_now_leaves_the_request_to_be_sent_again() {
         FaultRule::next(1, refusal(Code::ResourceExhausted, "busy")).on(Method::GetCertificate),
     ]);
     let (request, _) = request(enterprise(), RequestForm::Config);
-    let error = bench.issuer.issue(&request).await.unwrap_err();
+    let error = bench.issuer.issue(&request, &behalf()).await.unwrap_err();
     assert!(matches!(error, IssueError::NotFetched { .. }), "{error:?}");
     assert_eq!(error.class(), Class::Unknown);
-    bench.issuer.issue(&request).await.unwrap();
+    bench.issuer.issue(&request, &behalf()).await.unwrap();
     assert_eq!(bench.lab.emulator.stats().total_sold(), 1);
 }
 
@@ -309,10 +315,17 @@ async fn an_answer_without_a_certificate_leaves_the_outcome_unknown() {
         .lab
         .always(Fault::Certificate(CertificateFault::NoCertificate));
     let (request, _) = request(issuing(), RequestForm::Config);
-    let error = bench.issuer.issue(&request).await.unwrap_err();
+    let error = bench.issuer.issue(&request, &behalf()).await.unwrap_err();
     assert!(
         matches!(error, IssueError::NoCertificate { .. }),
         "{error:?}"
     );
     assert_eq!(error.class(), Class::Unknown);
+}
+
+fn behalf() -> Behalf {
+    Behalf {
+        caller: Caller::Agent,
+        priority: Priority::New,
+    }
 }

@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     cas::{CallError, CasClient, wire::CaPoolAnswer},
     clock::SharedClock,
+    google::Caller,
 };
 
 /// How long an answer is good.
@@ -59,7 +60,11 @@ impl FactsCache {
     }
 
     /// The facts of `pool`, at most 5 minutes old; older ones while the pool does not answer.
-    pub(super) async fn of(&self, pool: &CaPoolName) -> Result<Arc<Facts>, CallError> {
+    pub(super) async fn of(
+        &self,
+        pool: &CaPoolName,
+        caller: &Caller,
+    ) -> Result<Arc<Facts>, CallError> {
         let flight = {
             let mut entries = lock(&self.entries);
             let entry = entries.entry(pool.clone()).or_default();
@@ -71,7 +76,7 @@ impl FactsCache {
             // Held weakly: when nobody waits any more, the calls end.
             let running = entry.flight.as_ref().and_then(WeakShared::upgrade);
             running.unwrap_or_else(|| {
-                let flight = self.fetch(pool).shared();
+                let flight = self.fetch(pool, caller).shared();
                 entry.flight = flight.downgrade();
                 flight
             })
@@ -92,12 +97,14 @@ impl FactsCache {
             .map(|known| Arc::clone(&known.facts))
     }
 
-    fn fetch(&self, pool: &CaPoolName) -> Flight {
-        let (client, pool) = (self.client.clone(), pool.clone());
+    fn fetch(&self, pool: &CaPoolName, caller: &Caller) -> Flight {
+        let (client, pool, caller) = (self.client.clone(), pool.clone(), caller.clone());
         let (clock, entries) = (Arc::clone(&self.clock), Arc::clone(&self.entries));
         Box::pin(async move {
-            let (answer, chains) =
-                join!(client.pool(&pool, None), client.fetch_ca_certs(&pool, None));
+            let (answer, chains) = join!(
+                client.pool(&pool, &caller),
+                client.fetch_ca_certs(&pool, &caller)
+            );
             let told = lock(&entries)
                 .get(&pool)
                 .and_then(|entry| entry.known.clone());

@@ -13,12 +13,21 @@ use certagent_svid::{TrustBundle, TrustDomain};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::cas::CallError;
+use crate::{cas::CallError, google::Caller, schedule::Priority};
 
 pub mod cas;
 mod facts;
 
 pub use cas::CasIssuer;
+
+/// On whose behalf a certificate is asked for, and how urgent it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behalf {
+    /// Whose identity asks.
+    pub caller: Caller,
+    /// Who goes first when a pool is busy.
+    pub priority: Priority,
+}
 
 /// Gets certificates from somewhere.
 pub trait Issuer: Send + Sync + 'static {
@@ -29,6 +38,7 @@ pub trait Issuer: Send + Sync + 'static {
         plan: &'a IssuePlan,
         pool: &'a CaPoolName,
         bundle: &'a TrustBundle,
+        behalf: &'a Behalf,
     ) -> BoxFuture<'a, Result<Preflight, IssueError>>;
 
     /// One attempt with exactly these bytes and ids, and the adoption of our own certificate if
@@ -36,6 +46,7 @@ pub trait Issuer: Send + Sync + 'static {
     fn issue<'a>(
         &'a self,
         request: &'a PreparedRequest,
+        behalf: &'a Behalf,
     ) -> BoxFuture<'a, Result<RawChain, IssueError>>;
 }
 

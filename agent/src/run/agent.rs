@@ -13,6 +13,7 @@ use crate::{
     cas::{CasClient, Endpoint},
     clock::SharedClock,
     config::{ActiveConfig, ConfigFiles},
+    google::Identity,
     held::Assignment,
     issuer::CasIssuer,
     keys::Keys,
@@ -72,7 +73,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         Arc::clone(&clock),
         cancel.clone(),
     )?;
-    let client = CasClient::new(&endpoint)?;
+    let client = CasClient::new(&endpoint, Identity::Anonymous)?;
     let (roots, mut trust) = TrustTask::new(client.clone(), Arc::clone(&clock), config.clone());
     let roots = tokio::spawn(roots.run(cancel.clone()));
     // With or without an answer: what is not known yet is asked for again.

@@ -10,7 +10,10 @@ use certagent_svid::{Certificate, TrustBundle, TrustBundles, TrustDomain};
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cas::{CallError, CasClient};
+use crate::{
+    cas::{CallError, CasClient},
+    google::Caller,
+};
 
 /// How often a pool is asked for its roots.
 pub const REFRESH: SignedDuration = SignedDuration::from_mins(5);
@@ -93,7 +96,7 @@ pub(super) async fn fetch(
     client: &CasClient,
     pool: &CaPoolName,
 ) -> Result<Vec<Certificate>, SourceError> {
-    let chains = client.fetch_ca_certs(pool, None).await?;
+    let chains = client.fetch_ca_certs(pool, &Caller::Agent).await?;
     let roots: Vec<Certificate> = trust::roots(&chains).cloned().collect();
     if let Some(odd) = roots.iter().find(|root| !root.is_ca()) {
         let subject = odd.subject_text().to_owned();

@@ -83,7 +83,7 @@ impl Volumes {
             (Ok(_), _) => quiet_until(&held, matches!(outcome, Ok(Outcome::Issued)), now),
             (Err(error), _) => provision::next_attempt(error, job.failures + 1, &held, now),
         };
-        let (prune, priority) = (held.prune(now), priority(&held, now));
+        let (prune, priority) = (held.prune(now), held.priority(now));
         // A directory that cannot be written may have been replaced: it is opened again by its
         // path.
         let stays = !matches!(outcome, Err(ProvisionError::Held(_)));
@@ -207,17 +207,5 @@ fn quiet_until(held: &Held, just_issued: bool, now: Timestamp) -> Timestamp {
             due.map_or(poll, |due| due.min(poll)).min(over)
         }
         Step::Renew | Step::Expired => now,
-    }
-}
-
-fn priority(held: &Held, now: Timestamp) -> Priority {
-    let Some(state) = held.cert_state() else {
-        return Priority::New;
-    };
-    let near = (rotation::usable(state) / 10).min(SignedDuration::from_mins(10));
-    if state.not_after.duration_since(now) < near {
-        Priority::NearExpiry
-    } else {
-        Priority::Routine
     }
 }
