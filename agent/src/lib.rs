@@ -27,6 +27,7 @@ pub mod provision;
 pub mod run;
 pub mod schedule;
 mod shutdown;
+pub mod small_file;
 pub mod status;
 pub mod trust;
 pub mod volume;

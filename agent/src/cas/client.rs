@@ -1,33 +1,26 @@
 //! One client for every call to CA Service.
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
 
 use certagent_core::{issued::RawChain, pool::CaPoolName, request::PreparedRequest};
 use certagent_svid::Certificate;
 use reqwest::{
     RequestBuilder, Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::{
+    ca_bundle::Roots,
     endpoint::Endpoint,
     error::{Call, CallError, LONGEST_TEXT, Reason, excerpt, printable},
-    wire::{CaCertsAnswer, CaPoolAnswer, CertificateAnswer, ErrorAnswer, ErrorBody, LONGEST_WAIT},
+    transport::{self, ClientError, ReadError, Timeouts, retry_after, root_cause},
+    wire::{CaCertsAnswer, CaPoolAnswer, CertificateAnswer, ErrorAnswer, ErrorBody},
 };
 use crate::google::{Caller, Identity, Token};
 
 /// The largest answer that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
-
-/// How long a connection with calls on it may be silent before it is asked for a sign of life.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-const USER_AGENT: &str = concat!("certagent/", env!("CARGO_PKG_VERSION"));
 
 /// A client of one CA Service. Clones share their connection.
 #[derive(Clone, Debug)]
@@ -38,67 +31,30 @@ pub struct CasClient {
     timeouts: Timeouts,
 }
 
-/// Why no client can be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The TLS library refused its own defaults.
-    #[error("the TLS library cannot be set up: {0}")]
-    Tls(#[source] rustls::Error),
-    /// The HTTP library refused the settings.
-    #[error("the HTTP client cannot be set up: {0}")]
-    Http(#[source] reqwest::Error),
-}
-
-/// How long parts of a call may take, in real time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeouts {
-    pub(crate) connect: Duration,
-    pub(crate) attempt: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            attempt: Duration::from_secs(20),
-        }
-    }
-}
-
 impl CasClient {
-    /// A client of the CA Service at `endpoint` that shows itself as `identity`. It connects with
-    /// the first call.
+    /// A client of the CA Service at `endpoint`, which needs no CA certificates to be trusted, that
+    /// shows itself as `identity`. It connects with the first call.
     pub fn new(endpoint: &Endpoint, identity: Identity) -> Result<Self, ClientError> {
-        Self::with_timeouts(endpoint, identity, Timeouts::default())
+        Self::trusting(endpoint, &Roots::none(), identity, Timeouts::default())
     }
 
-    pub(crate) fn with_timeouts(
+    /// The same, where the CA Service has to prove itself by a certificate under one of `roots`.
+    pub fn with_roots(
         endpoint: &Endpoint,
+        roots: &Roots,
+        identity: Identity,
+    ) -> Result<Self, ClientError> {
+        Self::trusting(endpoint, roots, identity, Timeouts::default())
+    }
+
+    pub(crate) fn trusting(
+        endpoint: &Endpoint,
+        roots: &Roots,
         identity: Identity,
         timeouts: Timeouts,
     ) -> Result<Self, ClientError> {
-        // `localhost` means this machine, whatever a resolver says; the port is the URL's.
-        let local = [
-            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
-        ];
-        let http = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .tls_backend_preconfigured(no_tls()?)
-            .http2_prior_knowledge()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .resolve_to_addrs("localhost", &local)
-            .connect_timeout(timeouts.connect)
-            .timeout(timeouts.attempt)
-            // A connection that died silently must not swallow the next attempt too.
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE / 2)
-            .build()
-            .map_err(ClientError::Http)?;
         Ok(Self {
-            http,
+            http: transport::client(endpoint, roots, timeouts)?,
             endpoint: endpoint.clone(),
             identity,
             timeouts,
@@ -196,7 +152,7 @@ impl CasClient {
             .send()
             .await
             .map_err(|error| failed(self.reason(&error)))?;
-        let (status, wait) = (response.status(), retry_after(&response));
+        let (status, wait) = (response.status(), retry_after(response.headers()));
         let body = self.read(response).await;
         if !status.is_success() {
             return Err(refusal(
@@ -217,24 +173,20 @@ impl CasClient {
     }
 
     /// Reads an answer whole, but never more than [`MAX_ANSWER_BYTES`].
-    async fn read(&self, mut response: Response) -> Result<Vec<u8>, Reason> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
+    async fn read(&self, response: Response) -> Result<Vec<u8>, Reason> {
+        transport::read(response, MAX_ANSWER_BYTES)
             .await
-            .map_err(|error| self.reason(&error))?
-        {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(Reason::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+            .map_err(|error| match error {
+                ReadError::TooLarge => Reason::TooLarge,
+                ReadError::Http(error) => self.reason(&error),
+            })
     }
 
     fn reason(&self, error: &reqwest::Error) -> Reason {
         let (endpoint, detail) = (self.endpoint.to_string(), root_cause(error));
-        if error.is_connect() {
+        if transport::is_tls_fault(error) {
+            Reason::NoTls { endpoint, detail }
+        } else if error.is_connect() {
             Reason::NotConnected { endpoint, detail }
         } else if error.is_timeout() {
             Reason::Timeout {
@@ -298,20 +250,6 @@ fn refusal(
     )
 }
 
-/// The header `Retry-After` in its form of seconds. Its form of a date is passed over: Google's
-/// services do not send it.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
-}
-
 fn chains(answer: &CaCertsAnswer) -> Result<Vec<Vec<Certificate>>, String> {
     let mut chains = Vec::new();
     for (index, chain) in answer.ca_certs.iter().enumerate() {
@@ -337,26 +275,6 @@ fn chains(answer: &CaCertsAnswer) -> Result<Vec<Vec<Certificate>>, String> {
         }
     }
     Ok(chains)
-}
-
-/// TLS that trusts nobody: a loopback endpoint needs none, and the machine's own certificates must
-/// not be needed either.
-fn no_tls() -> Result<rustls::ClientConfig, ClientError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(ClientError::Tls)?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth())
-}
-
-/// The last of a chain of errors: the one that says why. Its wrappers only repeat the URL.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    printable(&cause.to_string(), LONGEST_TEXT)
 }
 
 impl From<CertificateAnswer> for RawChain {

@@ -1,4 +1,4 @@
-//! Where CA Service is: for now a server on this machine.
+//! Where a service is: Google's, or an emulator on this machine.
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use reqwest::Url;
@@ -6,7 +6,7 @@ use reqwest::Url;
 /// Longest piece of a refused text that a message repeats.
 const LONGEST_QUOTE: usize = 80;
 
-/// The base URL of a CA Service: `http://` on a loopback host.
+/// The base URL of a service: `https://`, or `http://` on a loopback host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(Url);
 
@@ -15,24 +15,18 @@ pub struct Endpoint(Url);
 #[non_exhaustive]
 pub enum EndpointError {
     /// It is not a URL.
-    #[error("\"{text}\" is not a URL ({reason}); write one like http://127.0.0.1:8080")]
+    #[error(
+        "\"{text}\" is not a URL ({reason}); write one like https://privateca.googleapis.com or http://127.0.0.1:8080"
+    )]
     NotAUrl {
         /// The text, shortened.
         text: String,
         /// What the parser said.
         reason: String,
     },
-    /// It is reached by TLS, which needs an identity at Google.
-    #[error(
-        "\"{text}\" needs an identity of Google's, which this version cannot present yet; use an emulator on this machine, such as http://127.0.0.1:8080 (start one with `certagent emulator --listen 127.0.0.1:8080`)"
-    )]
-    NeedsIdentity {
-        /// The text, shortened.
-        text: String,
-    },
     /// Another scheme.
     #[error(
-        "\"{text}\" has the scheme {scheme}; use http on this machine, such as http://127.0.0.1:8080"
+        "\"{text}\" has the scheme {scheme}; use https, or http on this machine, such as http://127.0.0.1:8080"
     )]
     Scheme {
         /// The text, shortened.
@@ -42,7 +36,7 @@ pub enum EndpointError {
     },
     /// Plain HTTP to another machine.
     #[error(
-        "\"{text}\" is plain HTTP to another machine, where anybody on the way could read and change the traffic; use 127.0.0.1, [::1] or localhost"
+        "\"{text}\" is plain HTTP to another machine, where anybody on the way could read and change the traffic; use https, or an emulator on 127.0.0.1, [::1] or localhost"
     )]
     NotLoopback {
         /// The text, shortened.
@@ -59,7 +53,8 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// Parses a URL: `http://HOST[:PORT]` with a host of `127.0.0.0/8`, `[::1]` or `localhost`.
+    /// Parses a URL: `https://HOST[:PORT]`, or `http://HOST[:PORT]` with a host of `127.0.0.0/8`,
+    /// `[::1]` or `localhost`.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let url = Url::parse(text.trim()).map_err(|error| EndpointError::NotAUrl {
             text: quote(text),
@@ -71,15 +66,13 @@ impl Endpoint {
             });
         }
         match url.scheme() {
-            "http" => {}
-            "https" => return Err(EndpointError::NeedsIdentity { text: quote(text) }),
+            "https" => {}
+            "http" if url.host_str().is_some_and(is_loopback) => {}
+            "http" => return Err(EndpointError::NotLoopback { text: quote(text) }),
             scheme => {
                 let (text, scheme) = (quote(text), quote(scheme));
                 return Err(EndpointError::Scheme { text, scheme });
             }
-        }
-        if !url.host_str().is_some_and(is_loopback) {
-            return Err(EndpointError::NotLoopback { text: quote(text) });
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(EndpointError::Extra {
@@ -92,8 +85,18 @@ impl Endpoint {
         Ok(Self(url))
     }
 
+    /// Whether the service proves who it is, by TLS.
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Whether the service is on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.0.host_str().is_some_and(is_loopback)
+    }
+
     /// The URL of `path`, which begins with a slash and needs no escaping.
-    pub(super) fn url(&self, path: &str) -> Url {
+    pub(crate) fn url(&self, path: &str) -> Url {
         let mut url = self.0.clone();
         url.set_path(path);
         url
@@ -132,8 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_hosts_are_endpoints_and_print_as_written() {
+    fn https_and_loopback_hosts_are_endpoints_and_print_as_written() {
         for text in [
+            "https://privateca.googleapis.com",
+            "https://privateca.googleapis.com:8443",
+            "https://127.0.0.1:1",
             "http://127.0.0.1:8080",
             "http://127.255.0.7:1",
             "http://[::1]:443",
@@ -154,11 +160,6 @@ mod tests {
             ("", "is not a URL"),
             ("127.0.0.1:8080", "is not a URL"),
             (
-                "https://privateca.googleapis.com",
-                "needs an identity of Google's",
-            ),
-            ("https://127.0.0.1:1", "needs an identity of Google's"),
-            (
                 "http://privateca.googleapis.com",
                 "plain HTTP to another machine",
             ),
@@ -169,6 +170,13 @@ mod tests {
             ),
             ("http://[::ffff:10.0.0.1]", "plain HTTP to another machine"),
             ("unix:///tmp/x", "the scheme unix"),
+            ("https://", "is not a URL"),
+            ("https://privateca.googleapis.com/v1", "has a path"),
+            ("https://privateca.googleapis.com?a=b", "has a query"),
+            (
+                "https://privateca.googleapis.com/#a",
+                "has a query or a fragment",
+            ),
             ("http://127.0.0.1/v1", "has a path"),
             ("http://127.0.0.1/?a=b", "has a query"),
         ] {

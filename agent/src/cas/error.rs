@@ -63,6 +63,14 @@ pub enum Reason {
         /// What the system said.
         detail: String,
     },
+    /// Whoever answered did not prove to be the service, so nothing was sent.
+    #[error("no TLS with {endpoint} ({detail}), so nothing was sent")]
+    NoTls {
+        /// Where to.
+        endpoint: String,
+        /// What the TLS library said.
+        detail: String,
+    },
     /// No complete answer came in time.
     #[error("no answer from {endpoint} within {after:?}")]
     Timeout {
@@ -118,7 +126,9 @@ impl CallError {
         retry_after: Option<Duration>,
     ) -> Self {
         let attempt = match &reason {
-            Reason::NotConnected { .. } | Reason::NoToken(_) => Attempt::NotSent,
+            Reason::NotConnected { .. } | Reason::NoTls { .. } | Reason::NoToken(_) => {
+                Attempt::NotSent
+            }
             Reason::Answer { http, status, .. } => Attempt::Answer {
                 http: *http,
                 status: status.as_deref(),
@@ -160,6 +170,10 @@ impl fmt::Display for Advice<'_> {
             Reason::NoToken(_) => "nothing was sent",
             Reason::NotConnected { .. } => {
                 "check that the endpoint is right and that the CA runs there"
+            }
+            Reason::NoTls { .. } => {
+                "check the endpoint's name, the clock of this machine, and that --ca-bundle, else \
+                 SSL_CERT_FILE, else the system's CA certificates have the root of the service"
             }
             Reason::Timeout { .. } => AGAIN,
             Reason::Broken { .. } => {

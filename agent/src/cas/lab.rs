@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use rcgen::PublicKeyData as _;
 use tokio::net::TcpListener;
 
-use super::{CasClient, Endpoint, client::Timeouts};
+use super::{CasClient, Endpoint, Roots, transport::Timeouts};
 use crate::google::Identity;
 
 const PROJECT: &str = "demo-project";
@@ -98,8 +98,9 @@ impl Lab {
 /// A client whose calls give up early.
 pub(crate) fn impatient(endpoint: &Endpoint) -> CasClient {
     let attempt = Duration::from_millis(50);
-    CasClient::with_timeouts(
+    CasClient::trusting(
         endpoint,
+        &Roots::none(),
         Identity::Anonymous,
         Timeouts {
             connect: Duration::from_secs(5),

@@ -1,12 +1,13 @@
 //! Reading the files and directories that were given with `--config`.
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use certagent_core::config::{self, Config, MAX_BYTES, Problem, Settings, Severity, Source};
+
+use crate::small_file::{self, SmallFileError};
 
 /// The endings of the files that are read in a directory.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
@@ -246,31 +247,16 @@ fn files_at(path: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 fn read_text(path: &Path) -> Result<String, FileError> {
-    let failed = |error| FileError::new(path, error);
-    let metadata = fs::metadata(path).map_err(failed)?;
-    // Opening a pipe would wait for its writer.
-    if !metadata.is_file() {
-        return Err(FileError::Special {
-            path: path.to_owned(),
-        });
-    }
-    let too_large = || FileError::TooLarge {
-        path: path.to_owned(),
-    };
-    if metadata.len() > MAX_BYTES as u64 {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    // It may grow meanwhile, and files of /proc have no size.
-    let limit = MAX_BYTES as u64 + 1;
-    File::open(path)
-        .map_err(failed)?
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() > MAX_BYTES {
-        return Err(too_large());
-    }
+    let owned = || path.to_owned();
+    let bytes = small_file::read(path, MAX_BYTES).map_err(|error| match error {
+        SmallFileError::Missing => FileError::Missing { path: owned() },
+        SmallFileError::Special => FileError::Special { path: owned() },
+        SmallFileError::TooLarge { .. } => FileError::TooLarge { path: owned() },
+        SmallFileError::Io(source) => FileError::Io {
+            path: owned(),
+            source,
+        },
+    })?;
     String::from_utf8(bytes).map_err(|error| FileError::NotText {
         path: path.to_owned(),
         at: error.utf8_error().valid_up_to(),
