@@ -1,7 +1,8 @@
-//! The client of CA Service: four calls over one HTTP/2 connection.
+//! The client of CA Service: its calls over one HTTP/2 connection.
 //!
-//! What an answer looks like is in [`wire`], what can go wrong in [`error`]; what may be done after
+//! What an answer looks like is in [`wire`] and [`authority`], what can go wrong in [`error`]; what may be done after
 //! a failure is decided in [`certagent_core::outcome`] and nowhere else.
+pub mod authority;
 pub mod ca_bundle;
 pub mod client;
 pub mod endpoint;
@@ -16,7 +17,7 @@ pub mod transport;
 pub mod wire;
 
 pub use ca_bundle::{Roots, RootsError};
-pub use client::CasClient;
+pub use client::{CasClient, Reply};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Call, CallError, Reason};
 pub use transport::ClientError;

@@ -1,11 +1,13 @@
 //! What an inspection found, and what it adds up to.
+use std::{collections::BTreeMap, fmt::Debug};
+
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::text;
+use super::text::{self, clean};
 
 /// The version of the JSON form. It rises when a field changes its meaning or goes away.
-const SCHEMA_VERSION: u32 = 1;
+pub(super) const SCHEMA_VERSION: u32 = 1;
 
 /// What the checks add up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -13,9 +15,9 @@ const SCHEMA_VERSION: u32 = 1;
 pub enum Verdict {
     /// Every check that matters passed.
     Healthy,
-    /// The credential works; something will, or may, go wrong later.
+    /// What was looked at works; something will, or may, go wrong later.
     Warning,
-    /// The credential does not work.
+    /// What was looked at does not work.
     Problem,
     /// No check failed, but one that matters could not run.
     Unknown,
@@ -42,134 +44,9 @@ impl Verdict {
     }
 }
 
-/// The checks, in the order in which they depend on each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum CheckId {
-    /// The directory exists and can be read.
-    Directory,
-    /// The files of one moment can be read together.
-    Generation,
-    /// The names that programs open lead to that generation.
-    Links,
-    /// `certificates.pem` is there and holds one chain.
-    Certificates,
-    /// The chain has the leaf first, then its issuers.
-    ChainOrder,
-    /// The leaf obeys the X.509-SVID standard.
-    Svid,
-    /// `private_key.pem` is there, in a form and of a family that workloads can use.
-    PrivateKey,
-    /// Key and leaf belong together.
-    KeyMatch,
-    /// The chain is valid now, and was renewed in time.
-    Validity,
-    /// There are roots, all of them CA certificates.
-    Roots,
-    /// The roots stay valid for a while.
-    RootsValidity,
-    /// The chain leads to one of the directory's own roots.
-    ChainVerifies,
-    /// `trust_bundles.json` fits the rest.
-    TrustBundles,
-    /// `credential-bundle.pem` fits the rest.
-    CredentialBundle,
-    /// Not everybody can read the key.
-    KeyMode,
-    /// The key is in memory, not on a disk.
-    KeyStorage,
-    /// No write was left half done.
-    Leftovers,
-}
-
-impl CheckId {
-    /// All of them, in order.
-    pub const ALL: [Self; 17] = [
-        Self::Directory,
-        Self::Generation,
-        Self::Links,
-        Self::Certificates,
-        Self::ChainOrder,
-        Self::Svid,
-        Self::PrivateKey,
-        Self::KeyMatch,
-        Self::Validity,
-        Self::Roots,
-        Self::RootsValidity,
-        Self::ChainVerifies,
-        Self::TrustBundles,
-        Self::CredentialBundle,
-        Self::KeyMode,
-        Self::KeyStorage,
-        Self::Leftovers,
-    ];
-
-    /// The name in both forms of the report.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Directory => "directory",
-            Self::Generation => "generation",
-            Self::Links => "links",
-            Self::Certificates => "certificates",
-            Self::ChainOrder => "chain-order",
-            Self::Svid => "svid",
-            Self::PrivateKey => "private-key",
-            Self::KeyMatch => "key-match",
-            Self::Validity => "validity",
-            Self::Roots => "roots",
-            Self::RootsValidity => "roots-validity",
-            Self::ChainVerifies => "chain-verifies",
-            Self::TrustBundles => "trust-bundles",
-            Self::CredentialBundle => "credential-bundle",
-            Self::KeyMode => "key-mode",
-            Self::KeyStorage => "key-storage",
-            Self::Leftovers => "leftovers",
-        }
-    }
-
-    /// The checks without which this one cannot run.
-    pub(super) fn needs(self) -> &'static [Self] {
-        match self {
-            Self::Directory => &[],
-            Self::Generation => &[Self::Directory],
-            Self::ChainOrder | Self::Svid | Self::Validity => {
-                &[Self::Directory, Self::Generation, Self::Certificates]
-            }
-            Self::KeyMatch | Self::CredentialBundle => &[
-                Self::Directory,
-                Self::Generation,
-                Self::Certificates,
-                Self::PrivateKey,
-            ],
-            Self::RootsValidity => &[Self::Directory, Self::Generation, Self::Roots],
-            Self::ChainVerifies => &[
-                Self::Directory,
-                Self::Generation,
-                Self::Certificates,
-                Self::Svid,
-                Self::Validity,
-                Self::Roots,
-            ],
-            Self::TrustBundles => &[
-                Self::Directory,
-                Self::Generation,
-                Self::Certificates,
-                Self::Svid,
-            ],
-            Self::KeyMode | Self::KeyStorage => {
-                &[Self::Directory, Self::Generation, Self::PrivateKey]
-            }
-            Self::Links | Self::Certificates | Self::PrivateKey | Self::Roots | Self::Leftovers => {
-                &[Self::Directory, Self::Generation]
-            }
-        }
-    }
-}
-
 /// What one check found. The text says it in one sentence, and never holds anything of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(crate) enum Finding {
     Passed(String),
     Failed(String),
     Warned(String),
@@ -178,7 +55,7 @@ pub(super) enum Finding {
 
 /// Why a check did not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Skip {
+pub(crate) enum Skip {
     /// There is nothing to check, and need not be; or it would only have warned.
     Minor,
     /// Another check comes first, and did not pass.
@@ -217,13 +94,67 @@ impl Finding {
 
 /// A check that ran, or the reason why it did not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Check {
-    pub(super) id: CheckId,
+pub(crate) struct Check<I> {
+    pub(super) id: I,
     pub(super) finding: Finding,
 }
 
+/// The checks of one kind of subject, in the order in which they depend on each other.
+pub(crate) trait CheckName: Copy + Debug + Ord + Serialize + 'static {
+    /// All of them, in order.
+    const ALL: &'static [Self];
+
+    /// The name in both forms of the report.
+    fn as_str(self) -> &'static str;
+
+    /// The checks without which this one cannot run.
+    fn needs(self) -> &'static [Self];
+}
+
+/// What the checks of one subject found so far.
+#[derive(Debug)]
+pub(super) struct Findings<I>(BTreeMap<I, Finding>);
+
+impl<I: CheckName> Findings<I> {
+    pub(super) fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    pub(super) fn record(&mut self, id: I, finding: Finding) {
+        self.0.insert(id, finding);
+    }
+
+    pub(super) fn passed(&mut self, id: I, detail: &str) {
+        self.record(id, Finding::Passed(clean(detail)));
+    }
+
+    pub(super) fn failed(&mut self, id: I, detail: &str) {
+        self.record(id, Finding::Failed(clean(detail)));
+    }
+
+    pub(super) fn warned(&mut self, id: I, detail: &str) {
+        self.record(id, Finding::Warned(clean(detail)));
+    }
+
+    /// Every check, in order. Those that found nothing waited for another.
+    pub(super) fn finish(mut self) -> Vec<Check<I>> {
+        let mut checks: Vec<Check<I>> = Vec::new();
+        for &id in I::ALL {
+            let finding = self.0.remove(&id).unwrap_or_else(|| {
+                let first = checks
+                    .iter()
+                    .find(|check| id.needs().contains(&check.id) && check.finding.blocks());
+                let first = first.map_or("another check", |check| check.id.as_str());
+                Finding::Skipped(Skip::Depends, format!("waits for {first}"))
+            });
+            checks.push(Check { id, finding });
+        }
+        checks
+    }
+}
+
 /// The verdict, and the one check that is its cause.
-pub(super) fn verdict(checks: &[Check]) -> (Verdict, Option<&Check>) {
+fn verdict<I>(checks: &[Check<I>]) -> (Verdict, Option<&Check<I>>) {
     let first = |wanted: fn(&Finding) -> bool| checks.iter().find(|check| wanted(&check.finding));
     if let Some(failed) = first(|finding| matches!(finding, Finding::Failed(_))) {
         (Verdict::Problem, Some(failed))
@@ -238,92 +169,115 @@ pub(super) fn verdict(checks: &[Check]) -> (Verdict, Option<&Check>) {
 
 /// Something to do next: a shell line, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct NextStep {
+pub(crate) struct NextStep {
     pub(super) why: String,
     pub(super) command: String,
 }
 
-/// What is known of the credential, whatever the verdict.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Evidence {
-    pub(super) identity: Option<String>,
-    pub(super) serial: Option<String>,
-    pub(super) algorithm: Option<String>,
-    pub(super) issuer: Option<String>,
-    pub(super) not_before: Option<Timestamp>,
-    pub(super) not_after: Option<Timestamp>,
-    /// The first end of any certificate on the path, where it is before the leaf's own.
-    pub(super) path_not_after: Option<Timestamp>,
-    pub(super) remaining_seconds: Option<i64>,
-    pub(super) renews_at: Option<Timestamp>,
-    pub(super) generation: Option<Generation>,
-    pub(super) key_matches: Option<bool>,
-    pub(super) chain_verifies: Option<bool>,
-    pub(super) verified_root: Option<String>,
-    pub(super) roots: Vec<Root>,
+impl NextStep {
+    pub(super) fn new(why: &str, command: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            command: command.to_owned(),
+        }
+    }
 }
 
-/// The generation that was read.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Generation {
-    pub(super) name: String,
-    /// From its name, where that is a moment.
-    pub(super) age_seconds: Option<i64>,
-}
+/// What an inspection looks at.
+pub(crate) trait Subject: Sized {
+    /// Its checks.
+    type Id: CheckName;
+    /// What is known of it, whatever the verdict.
+    type Evidence: Serialize;
 
-/// A root of the directory.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Root {
-    pub(super) subject: String,
-    pub(super) sha256: String,
-    pub(super) not_after: Timestamp,
+    /// The field of the JSON form that says which one it is.
+    const NAME: &'static str;
+
+    /// What is the matter, in a few words; not asked if the verdict is unknown.
+    fn summary(report: &Report<Self>) -> String;
+
+    /// The evidence in lines, each with a name.
+    fn evidence(report: &Report<Self>) -> Vec<(&'static str, String)>;
 }
 
 /// The outcome of one inspection.
 #[derive(Clone, Debug)]
-pub struct Report {
-    pub(super) directory: String,
+pub(crate) struct Report<S: Subject> {
+    /// Which one was looked at.
+    pub(super) subject: String,
     pub(super) checked_at: Timestamp,
     pub(super) verdict: Verdict,
-    pub(super) cause: Option<Check>,
+    pub(super) cause: Option<Check<S::Id>>,
     pub(super) next_steps: Vec<NextStep>,
-    pub(super) checks: Vec<Check>,
-    pub(super) evidence: Evidence,
+    pub(super) checks: Vec<Check<S::Id>>,
+    pub(super) evidence: S::Evidence,
 }
 
-impl Report {
+impl<S: Subject> Report<S> {
+    /// Sums up. `next` gives the next steps for a cause.
+    pub(super) fn new(
+        subject: &str,
+        checked_at: Timestamp,
+        checks: Vec<Check<S::Id>>,
+        evidence: S::Evidence,
+        next: impl FnOnce(&Check<S::Id>, &S::Evidence) -> Vec<NextStep>,
+    ) -> Self {
+        let (verdict, cause) = verdict(&checks);
+        let next_steps = cause
+            .map(|cause| next(cause, &evidence))
+            .unwrap_or_default();
+        Self {
+            subject: clean(subject),
+            checked_at,
+            verdict,
+            cause: cause.cloned(),
+            next_steps,
+            checks,
+            evidence,
+        }
+    }
+
     /// What the checks add up to.
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         self.verdict
     }
 
     /// The process' exit code: see [`Verdict::exit_code`].
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         self.verdict.exit_code()
     }
 
     /// The first line's phrase: what is the matter, in a few words.
-    pub fn summary(&self) -> String {
-        text::summary(self)
+    pub(crate) fn summary(&self) -> String {
+        match &self.cause {
+            Some(cause) if self.verdict == Verdict::Unknown => {
+                format!("the check {} could not run", cause.id.as_str())
+            }
+            _ => S::summary(self),
+        }
     }
 
     /// The one cause of a verdict that is not healthy: which check, and what it found.
-    pub fn cause(&self) -> Option<(CheckId, &str)> {
+    pub(crate) fn cause(&self) -> Option<(S::Id, &str)> {
         self.cause
             .as_ref()
             .map(|check| (check.id, check.finding.detail()))
     }
 
     /// The report for people.
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         text::render(self)
     }
 
     /// The report for programs: one JSON object with a `schemaVersion`.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
+        to_json(&Whole {
+            schema_version: SCHEMA_VERSION,
+            report: self.json(),
+        })
+    }
+
+    pub(super) fn json(&self) -> JsonReport<'_, S> {
         let checks = self.checks.iter().map(|check| JsonCheck {
             id: check.id,
             outcome: check.finding.outcome(),
@@ -332,9 +286,8 @@ impl Report {
         let cause = self
             .cause()
             .map(|(check, message)| JsonCause { check, message });
-        let report = JsonReport {
-            schema_version: SCHEMA_VERSION,
-            directory: &self.directory,
+        JsonReport {
+            subject: BTreeMap::from([(S::NAME, self.subject.as_str())]),
             checked_at: self.checked_at,
             verdict: self.verdict,
             exit_code: self.exit_code(),
@@ -343,38 +296,51 @@ impl Report {
             next_steps: &self.next_steps,
             checks: checks.collect(),
             evidence: &self.evidence,
-        };
-        // Strings, numbers and lists of them: nothing that the encoder refuses.
-        let mut json = serde_json::to_string_pretty(&report).unwrap_or_default();
-        json.push('\n');
-        json
+        }
     }
 }
 
+/// The JSON text of a report.
+pub(super) fn to_json(report: &impl Serialize) -> String {
+    // Strings, numbers and lists of them: nothing that the encoder refuses.
+    let mut json = serde_json::to_string_pretty(report).unwrap_or_default();
+    json.push('\n');
+    json
+}
+
+/// A report with its version in front.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct JsonReport<'a> {
-    schema_version: u32,
-    directory: &'a str,
+pub(super) struct Whole<R> {
+    pub(super) schema_version: u32,
+    #[serde(flatten)]
+    pub(super) report: R,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase", bound = "")]
+pub(super) struct JsonReport<'a, S: Subject> {
+    #[serde(flatten)]
+    subject: BTreeMap<&'static str, &'a str>,
     checked_at: Timestamp,
     verdict: Verdict,
     exit_code: u8,
     summary: String,
-    cause: Option<JsonCause<'a>>,
+    cause: Option<JsonCause<'a, S::Id>>,
     next_steps: &'a [NextStep],
-    checks: Vec<JsonCheck<'a>>,
-    evidence: &'a Evidence,
+    checks: Vec<JsonCheck<'a, S::Id>>,
+    evidence: &'a S::Evidence,
 }
 
 #[derive(Serialize)]
-struct JsonCause<'a> {
-    check: CheckId,
+struct JsonCause<'a, I> {
+    check: I,
     message: &'a str,
 }
 
 #[derive(Serialize)]
-struct JsonCheck<'a> {
-    id: CheckId,
+struct JsonCheck<'a, I> {
+    id: I,
     outcome: &'a str,
     detail: &'a str,
 }

@@ -3,169 +3,57 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::report::{Check, CheckId, Evidence, Finding, Report, Verdict};
+use super::report::{Check, CheckName, Finding, NextStep, Report, Subject, Verdict};
 
 /// More of a text that came from a file is not shown.
 const LONGEST_TEXT: usize = 600;
 
-/// More roots are counted, not shown.
-const MOST_ROOTS: usize = 8;
-
 /// The whole report.
-pub(super) fn render(report: &Report) -> String {
-    let mut text = format!("{}: {}\n", report.verdict.as_str(), summary(report));
+pub(super) fn render<S: Subject>(report: &Report<S>) -> String {
+    let mut text = headline(report.verdict, &report.summary());
     if let Some(Check { id, finding }) = &report.cause {
-        text.extend(["\nCause (", id.as_str(), ")\n  ", finding.detail(), "\n"]);
+        cause(&mut text, id.as_str(), finding.detail());
     }
-    if !report.next_steps.is_empty() {
-        text.push_str("\nNext\n");
-        for step in &report.next_steps {
-            text.extend(["  # ", &step.why, "\n  ", &step.command, "\n"]);
-        }
-    }
+    next_steps(&mut text, &report.next_steps);
     text.push_str("\nEvidence\n");
-    evidence(&mut text, report);
-    checks(&mut text, report);
+    line(&mut text, S::NAME, &report.subject);
+    body(&mut text, report, report.cause.as_ref());
     text
 }
 
-/// What is the matter, in a few words.
-pub(super) fn summary(report: &Report) -> String {
-    match &report.cause {
-        None => match report.evidence.remaining_seconds {
-            Some(seconds) => format!("valid for another {}", span(seconds_span(seconds))),
-            None => "nothing is wrong".to_owned(),
-        },
-        Some(cause) if report.verdict == Verdict::Unknown => {
-            format!("the check {} could not run", cause.id.as_str())
-        }
-        Some(Check {
-            id: CheckId::Validity,
-            finding: Finding::Failed(_),
-        }) => match report.evidence.remaining_seconds {
-            Some(seconds @ ..0) => {
-                format!(
-                    "the certificate expired {} ago",
-                    span(seconds_span(seconds))
-                )
-            }
-            _ => "the certificate is not valid yet".to_owned(),
-        },
-        Some(cause) => headline(cause).to_owned(),
+/// The first line.
+pub(super) fn headline(verdict: Verdict, summary: &str) -> String {
+    format!("{}: {summary}\n", verdict.as_str())
+}
+
+/// The check that is the cause, and what it found.
+pub(super) fn cause(text: &mut String, which: &str, detail: &str) {
+    text.extend(["\nCause (", which, ")\n  ", detail, "\n"]);
+}
+
+/// What to do next, if there is something.
+pub(super) fn next_steps(text: &mut String, steps: &[NextStep]) {
+    if steps.is_empty() {
+        return;
+    }
+    text.push_str("\nNext\n");
+    for step in steps {
+        text.extend(["  # ", &step.why, "\n  ", &step.command, "\n"]);
     }
 }
 
-fn headline(cause: &Check) -> &'static str {
-    let failed = matches!(cause.finding, Finding::Failed(_));
-    match cause.id {
-        CheckId::Directory => "there is no credential directory",
-        CheckId::Generation => "the current generation is missing",
-        CheckId::Links => "programs do not see the current files",
-        CheckId::Certificates => "there is no usable certificate",
-        CheckId::ChainOrder if failed => "the workload's certificate is not the first one",
-        CheckId::ChainOrder => "the intermediates are out of order",
-        CheckId::Svid => "the certificate is no X.509-SVID",
-        CheckId::PrivateKey if failed => "there is no usable private key",
-        CheckId::PrivateKey => "some TLS stacks cannot read the private key",
-        CheckId::KeyMatch => "key and certificate do not belong together",
-        CheckId::Validity => "renewal is overdue",
-        CheckId::Roots => "there are no usable roots",
-        CheckId::RootsValidity => "a root has ended, or soon will",
-        CheckId::ChainVerifies => "the chain does not lead to the roots",
-        CheckId::TrustBundles if failed => "trust_bundles.json cannot be used",
-        CheckId::TrustBundles => "trust_bundles.json has other roots",
-        CheckId::CredentialBundle if failed => "credential-bundle.pem cannot be used",
-        CheckId::CredentialBundle => "credential-bundle.pem holds another credential",
-        CheckId::KeyMode => "everybody can read the key",
-        CheckId::KeyStorage => "the key is on a disk",
-        CheckId::Leftovers => "a write was interrupted",
+/// The evidence, and the checks but for the one that was `told` already.
+pub(super) fn body<S: Subject>(text: &mut String, report: &Report<S>, told: Option<&Check<S::Id>>) {
+    for (name, value) in S::evidence(report) {
+        line(text, name, &value);
     }
+    checks(text, &report.checks, told);
 }
 
-fn evidence(text: &mut String, report: &Report) {
-    let Evidence {
-        identity,
-        serial,
-        algorithm,
-        issuer,
-        not_before,
-        not_after,
-        ..
-    } = &report.evidence;
-    let now = report.checked_at;
-    line(text, "directory", &report.directory);
-    for (name, value) in [
-        ("identity", identity),
-        ("serial", serial),
-        ("algorithm", algorithm),
-        ("issuer", issuer),
-    ] {
-        if let Some(value) = value {
-            line(text, name, value);
-        }
-    }
-    let path_not_after = &report.evidence.path_not_after;
-    for (name, moment) in [
-        ("valid from", not_before),
-        ("valid until", not_after),
-        ("path until", path_not_after),
-    ] {
-        if let Some(moment) = moment {
-            line(text, name, &relative(*moment, now));
-        }
-    }
-    if not_after.is_some() {
-        let renews = match report.evidence.renews_at {
-            Some(moment) => relative(moment, now),
-            None => "unknown: no record of the agent for this certificate was given".to_owned(),
-        };
-        line(text, "renews", &renews);
-    }
-    if let Some(generation) = &report.evidence.generation {
-        let age = generation.age_seconds.map_or_else(
-            || "age unknown".to_owned(),
-            |age| format!("{} old", span(seconds_span(age.max(0)))),
-        );
-        line(text, "generation", &format!("{} ({age})", generation.name));
-    }
-    if let Some(fits) = report.evidence.key_matches {
-        let fits = if fits {
-            "matches the certificate"
-        } else {
-            "of another certificate"
-        };
-        line(text, "key", fits);
-    }
-    match (
-        report.evidence.chain_verifies,
-        &report.evidence.verified_root,
-    ) {
-        (Some(true), Some(root)) => line(text, "chain", &format!("verifies to \"{root}\"")),
-        (Some(_), _) => line(text, "chain", "does not verify to the roots"),
-        (None, _) => {}
-    }
-    for root in report.evidence.roots.iter().take(MOST_ROOTS) {
-        line(
-            text,
-            "root",
-            &format!("\"{}\", ends {}", root.subject, root.not_after),
-        );
-        line(text, "", &format!("sha256 {}", root.sha256));
-    }
-    if let Some(more @ 1..) = report.evidence.roots.len().checked_sub(MOST_ROOTS) {
-        line(text, "", &format!("and {more} more"));
-    }
-}
-
-/// Counts, then every check that did not pass, but for the cause: those with one reason together.
-fn checks(text: &mut String, report: &Report) {
-    let count = |wanted: fn(&Finding) -> bool| {
-        report
-            .checks
-            .iter()
-            .filter(|check| wanted(&check.finding))
-            .count()
-    };
+/// Counts, then every check that did not pass and was not told: those with one reason together.
+fn checks<I: CheckName>(text: &mut String, all: &[Check<I>], told: Option<&Check<I>>) {
+    let count =
+        |wanted: fn(&Finding) -> bool| all.iter().filter(|check| wanted(&check.finding)).count();
     let counts = [
         (
             count(|finding| matches!(finding, Finding::Passed(_))),
@@ -191,8 +79,8 @@ fn checks(text: &mut String, report: &Report) {
         .collect();
     line(text, "checks", &counts.join(", "));
     let mut groups: Vec<(&Finding, Vec<&str>)> = Vec::new();
-    for check in &report.checks {
-        if matches!(check.finding, Finding::Passed(_)) || report.cause.as_ref() == Some(check) {
+    for check in all {
+        if matches!(check.finding, Finding::Passed(_)) || told == Some(check) {
             continue;
         }
         match groups
@@ -222,7 +110,7 @@ fn line(text: &mut String, name: &str, value: &str) {
     writeln!(text, "  {name:<11}  {value}").unwrap_or_default();
 }
 
-fn relative(moment: Timestamp, now: Timestamp) -> String {
+pub(super) fn relative(moment: Timestamp, now: Timestamp) -> String {
     let distance = moment.duration_since(now);
     if distance.is_negative() {
         format!("{moment} ({} ago)", span(distance))
@@ -231,7 +119,7 @@ fn relative(moment: Timestamp, now: Timestamp) -> String {
     }
 }
 
-fn seconds_span(seconds: i64) -> SignedDuration {
+pub(super) fn seconds_span(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 

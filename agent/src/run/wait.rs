@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     clock::SharedClock,
-    inspect::{self, Report, Verdict},
+    inspect::{self, DirectoryReport, Verdict},
 };
 
 /// The directory is looked at this often even if nothing was heard of it.
@@ -86,7 +86,7 @@ async fn wait_polling(
     }
 }
 
-fn timed_out(dir: &Path, waited: Duration, report: &Report) -> WaitError {
+fn timed_out(dir: &Path, waited: Duration, report: &DirectoryReport) -> WaitError {
     WaitError::Timeout {
         directory: dir.to_owned(),
         waited,

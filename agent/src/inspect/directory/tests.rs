@@ -6,9 +6,11 @@ use jiff::SignedDuration;
 use rcgen::KeyUsagePurpose;
 
 use super::{
-    CheckId, RenewalHint, Report, Verdict, checks,
+    super::Verdict,
+    RenewalHint, Report, checks,
     fixture::{Leaf, NOON, Volume, at, bundles, contents, contents_with},
     judge,
+    report::CheckId,
     surroundings::{self, Filesystem, Surroundings},
 };
 
@@ -77,7 +79,7 @@ fn a_directory_that_is_itself_a_link_is_healthy() {
     let link = parent.path().join("workload-spiffe-credentials");
     std::os::unix::fs::symlink(volume.path(), &link).unwrap();
     volume.write("config_status", "OK");
-    let report = super::directory(&link, at(NOON), Some(&hint("c0ffee")));
+    let report = super::inspect(&link, at(NOON), Some(&hint("c0ffee")));
     assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
 }
 
@@ -158,7 +160,7 @@ fn roots_of_another_ca_are_a_problem_that_names_both() {
 #[test]
 fn a_directory_that_does_not_exist_is_a_problem() {
     let volume = Volume::empty();
-    let report = super::directory(&volume.path().join("it's missing"), at(NOON), None);
+    let report = super::inspect(&volume.path().join("it's missing"), at(NOON), None);
     expect(&report, Verdict::Problem, CheckId::Directory);
     golden("no-directory", &volume, &report);
 }
@@ -166,7 +168,7 @@ fn a_directory_that_does_not_exist_is_a_problem() {
 #[test]
 fn a_file_in_place_of_the_directory_is_a_problem() {
     let volume = Volume::plain(&contents());
-    let report = super::directory(&volume.file(layout::CERTIFICATES), at(NOON), None);
+    let report = super::inspect(&volume.file(layout::CERTIFICATES), at(NOON), None);
     expect(&report, Verdict::Problem, CheckId::Directory);
 }
 

@@ -7,8 +7,9 @@ use certagent_svid::layout;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::{
-    CheckId, Verdict,
+    super::Verdict,
     fixture::{Leaf, NOON, Volume, at, contents, contents_with},
+    report::CheckId,
 };
 
 #[test]
@@ -109,7 +110,7 @@ fn control_characters_reach_neither_form_of_the_report() {
         assert!(!report.to_json().contains(c));
     }
     let odd = volume.path().join("a\x1b[31m\nb");
-    let report = super::directory(&odd, at(NOON), None);
+    let report = super::inspect(&odd, at(NOON), None);
     assert!(!report.to_text().contains('\x1b'), "{}", report.to_text());
     serde_json::from_str::<serde_json::Value>(&report.to_json()).unwrap();
 }

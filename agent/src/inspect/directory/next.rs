@@ -4,8 +4,11 @@ use std::path::Path;
 use certagent_svid::layout;
 
 use super::{
-    report::{Check, CheckId, Evidence, Finding, NextStep, Skip},
-    text::shell_word,
+    super::{
+        report::{Finding, NextStep, Skip},
+        text::shell_word,
+    },
+    report::{Check, CheckId, Evidence},
 };
 
 /// The next steps for a cause.
@@ -17,17 +20,17 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
     let file = |name: &str| shell_word(&dir.join(name).to_string_lossy());
     let certificates = file(layout::CERTIFICATES);
     let ca_certificates = file(layout::CA_CERTIFICATES);
-    let agent = step(
+    let agent = NextStep::new(
         "is the agent running? its log says why it did not write",
         AGENT,
     );
-    let list = step("what is there?", &format!("ls -la {directory}"));
-    let chain = step("what is in the chain?", &listed(&certificates));
-    let roots = step("which roots are there?", &listed(&ca_certificates));
+    let list = NextStep::new("what is there?", &format!("ls -la {directory}"));
+    let chain = NextStep::new("what is in the chain?", &listed(&certificates));
+    let roots = NextStep::new("which roots are there?", &listed(&ca_certificates));
     match cause.id {
         CheckId::Directory => vec![
-            step("what is there?", &format!("ls -ld {directory}")),
-            step(
+            NextStep::new("what is there?", &format!("ls -ld {directory}")),
+            NextStep::new(
                 "is a volume mounted there?",
                 &format!("findmnt --target {directory}"),
             ),
@@ -42,11 +45,11 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             vec![list, agent]
         }
         CheckId::Certificates | CheckId::ChainOrder => vec![chain, agent],
-        CheckId::Svid => vec![step(
+        CheckId::Svid => vec![NextStep::new(
             "what does the certificate say? the issuing pool's policy may have changed it",
             &format!("openssl x509 -in {certificates} -noout -text"),
         )],
-        CheckId::PrivateKey => vec![step(
+        CheckId::PrivateKey => vec![NextStep::new(
             "whatever writes this file should write PKCS#8; this shows how, on standard output",
             &format!(
                 "openssl pkcs8 -topk8 -nocrypt -in {} | head -n 1",
@@ -54,37 +57,37 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             ),
         )],
         CheckId::KeyMatch => vec![
-            step(
+            NextStep::new(
                 "the public key of the certificate",
                 &format!("openssl x509 -in {certificates} -noout -pubkey | openssl sha256"),
             ),
-            step(
+            NextStep::new(
                 "the public key of the private key",
                 &format!(
                     "openssl pkey -in {} -pubout | openssl sha256",
                     file(layout::PRIVATE_KEY)
                 ),
             ),
-            step(
+            NextStep::new(
                 "again: a directory without ..data is torn for a moment at each renewal",
                 &format!("certagent inspect {directory}"),
             ),
         ],
-        CheckId::Validity => vec![agent, step("is this machine's clock right?", "date -u")],
+        CheckId::Validity => vec![agent, NextStep::new("is this machine's clock right?", "date -u")],
         CheckId::Roots | CheckId::RootsValidity => vec![
             roots,
-            step("which roots does the configuration name?", VALIDATE),
+            NextStep::new("which roots does the configuration name?", VALIDATE),
         ],
         CheckId::ChainVerifies => vec![
             chain,
             roots,
-            step(
+            NextStep::new(
                 "does the TrustConfig name the issuing pool's root?",
                 VALIDATE,
             ),
         ],
         CheckId::TrustBundles => vec![
-            step(
+            NextStep::new(
                 "which trust domains does it have?",
                 &format!(
                     "jq '.trust_domains | map_values(.keys | length)' {}",
@@ -93,7 +96,7 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             ),
             agent,
         ],
-        CheckId::KeyMode => vec![step(
+        CheckId::KeyMode => vec![NextStep::new(
             "set keyMode in the Workload (0640 by default); until the next renewal",
             // The sentence begins with the file's name.
             &format!(
@@ -101,7 +104,7 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
                 file(cause.finding.detail().split(' ').next().unwrap_or("*"))
             ),
         )],
-        CheckId::KeyStorage => vec![step(
+        CheckId::KeyStorage => vec![NextStep::new(
             "which file system is it? put the volume on a tmpfs; if a disk is meant, name the agent's --state-dir here",
             &format!("findmnt --target {directory}"),
         )],
@@ -122,17 +125,17 @@ fn listed(file: &str) -> String {
 
 fn unseen(directory: &str, id: CheckId) -> Vec<NextStep> {
     if id == CheckId::Generation {
-        return vec![step(
+        return vec![NextStep::new(
             "again: the files changed while they were read",
             &format!("certagent inspect {directory}"),
         )];
     }
     vec![
-        step(
+        NextStep::new(
             "again, as a user who may read the key",
             &format!("sudo certagent inspect {directory}"),
         ),
-        step("who may?", &format!("ls -la {directory}/")),
+        NextStep::new("who may?", &format!("ls -la {directory}/")),
     ]
 }
 
@@ -145,15 +148,8 @@ fn events(id: CheckId, evidence: &Evidence) -> Option<NextStep> {
     let mut parts = identity.split('/').skip_while(|part| *part != "ns").skip(1);
     let namespace = parts.next().filter(|name| !name.is_empty())?;
     let command = format!("kubectl --namespace {} get events", shell_word(namespace));
-    Some(step(
+    Some(NextStep::new(
         "in a cluster: what do the pods' events say?",
         &command,
     ))
-}
-
-fn step(why: &str, command: &str) -> NextStep {
-    NextStep {
-        why: why.to_owned(),
-        command: command.to_owned(),
-    }
 }

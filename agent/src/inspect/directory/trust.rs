@@ -3,22 +3,20 @@ use certagent_credentials::FileProblem;
 use certagent_svid::{
     Certificate, Chain, TrustBundle, TrustBundles, TrustDomain,
     bundle_map::{self, BundleMapError, KeyProblem},
-    certificate::hex,
     layout,
     verify::{self, VerifyError},
 };
-use jiff::SignedDuration;
 
 use super::{
+    super::{
+        report::{Finding, Skip},
+        roots::{self, Root},
+        text::{clean, count},
+    },
     checks::{Contents, Inspection, certificate_problem, no_content},
     credential::cut_path,
-    report::{CheckId, Finding, Root, Skip},
-    text::{clean, count, span},
+    report::CheckId,
 };
-
-/// A root that ends sooner than this is worth a warning, or than a tenth of its life if that is
-/// shorter.
-const ROOT_ENDS_SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// `trust_bundles.json`, which may be missing, parses.
 pub(super) fn bundle_map(
@@ -119,39 +117,15 @@ const ENVOY: &str = "an Envoy that has read such a file refuses every later one 
                      restarted";
 
 fn note(inspection: &mut Inspection<'_>, roots: &[Certificate]) {
-    inspection.evidence.roots = roots
-        .iter()
-        .map(|root| Root {
-            subject: clean(root.subject_text()),
-            sha256: hex(&root.fingerprint()),
-            not_after: root.not_after(),
-        })
-        .collect();
+    inspection.evidence.roots = roots.iter().map(Root::of).collect();
 }
 
 /// No root has ended, or soon will.
 pub(super) fn roots_validity(inspection: &mut Inspection<'_>, roots: &[Certificate]) {
-    let now = inspection.now;
-    for root in roots {
-        let (subject, end) = (root.subject_text(), root.not_after());
-        let left = end.duration_since(now);
-        let soon = ROOT_ENDS_SOON.min(end.duration_since(root.not_before()) / 10);
-        if left.is_negative() {
-            let ago = span(left);
-            let problem = format!("the root \"{subject}\" expired at {end}, {ago} ago");
-            inspection.warned(CheckId::RootsValidity, &problem);
-            return;
-        }
-        if left < soon {
-            let problem = format!(
-                "the root \"{subject}\" ends at {end}, in {}: certificates under it end with it",
-                span(left)
-            );
-            inspection.warned(CheckId::RootsValidity, &problem);
-            return;
-        }
-    }
-    inspection.passed(CheckId::RootsValidity, "no root ends soon");
+    inspection.record(
+        CheckId::RootsValidity,
+        roots::validity(roots, inspection.now),
+    );
 }
 
 /// The chain leads to one of the directory's own roots, now.

@@ -174,7 +174,7 @@ impl Volume {
         fs::write(self.file(name), content).unwrap();
     }
 
-    /// Inspects as [`super::directory`] does, but as if the volume were on a tmpfs: where the
+    /// Inspects as [`super::inspect`] does, but as if the volume were on a tmpfs: where the
     /// tests' own directory lies is not their subject.
     pub(crate) fn inspect(&self, now: &str, renewal: Option<&RenewalHint>) -> Report {
         let files = certagent_credentials::read_files(self.path());

@@ -6,10 +6,13 @@ use certagent_svid::{CertificateError, ChainError, layout};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use super::{
+    super::{
+        report::{Finding, Findings, Skip},
+        text::{clean, span},
+    },
     RenewalHint, credential,
-    report::{Check, CheckId, Evidence, Finding, Generation, Skip},
+    report::{Check, CheckId, Evidence, Generation},
     surroundings::{Filesystem, Surroundings},
-    text::{clean, span},
     trust,
 };
 
@@ -53,14 +56,14 @@ pub(super) fn run(
     let mut inspection = Inspection {
         now,
         renewal,
-        found: BTreeMap::new(),
+        found: Findings::new(),
         evidence: Evidence::default(),
     };
     match contents {
         Ok(contents) => inspection.files(dir, &contents, surroundings),
         Err(error) => inspection.unreadable(error),
     }
-    inspection.finish()
+    (inspection.found.finish(), inspection.evidence)
 }
 
 /// An inspection under way.
@@ -68,7 +71,7 @@ pub(super) struct Inspection<'a> {
     pub(super) now: Timestamp,
     pub(super) renewal: Option<&'a RenewalHint>,
     pub(super) evidence: Evidence,
-    found: BTreeMap<CheckId, Finding>,
+    found: Findings<CheckId>,
 }
 
 impl Inspection<'_> {
@@ -220,34 +223,19 @@ impl Inspection<'_> {
     }
 
     pub(super) fn record(&mut self, id: CheckId, finding: Finding) {
-        self.found.insert(id, finding);
+        self.found.record(id, finding);
     }
 
     pub(super) fn passed(&mut self, id: CheckId, detail: &str) {
-        self.record(id, Finding::Passed(clean(detail)));
+        self.found.passed(id, detail);
     }
 
     pub(super) fn failed(&mut self, id: CheckId, detail: &str) {
-        self.record(id, Finding::Failed(clean(detail)));
+        self.found.failed(id, detail);
     }
 
     pub(super) fn warned(&mut self, id: CheckId, detail: &str) {
-        self.record(id, Finding::Warned(clean(detail)));
-    }
-
-    fn finish(mut self) -> (Vec<Check>, Evidence) {
-        let mut checks: Vec<Check> = Vec::new();
-        for id in CheckId::ALL {
-            let finding = self.found.remove(&id).unwrap_or_else(|| {
-                let first = checks
-                    .iter()
-                    .find(|check| id.needs().contains(&check.id) && check.finding.blocks());
-                let first = first.map_or("another check", |check| check.id.as_str());
-                Finding::Skipped(Skip::Depends, format!("waits for {first}"))
-            });
-            checks.push(Check { id, finding });
-        }
-        (checks, self.evidence)
+        self.found.warned(id, detail);
     }
 }
 

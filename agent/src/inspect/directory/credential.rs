@@ -12,10 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::{PrivatePkcs1KeyDer, PrivateSec1KeyDer, pem::PemObject as _};
 
 use super::{
+    super::{
+        report::{Finding, Skip},
+        text::{clean, count, span},
+    },
     RenewalHint,
     checks::{Contents, Inspection, chain_problem, no_content},
-    report::{CheckId, Finding, Skip},
-    text::{clean, count, span},
+    report::CheckId,
     who,
 };
 
