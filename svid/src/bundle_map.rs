@@ -203,15 +203,20 @@ fn root(key: &Key) -> Result<Option<Certificate>, KeyProblem> {
         "jwt-svid" => return Ok(None),
         _ => return Err(KeyProblem::Use),
     }
-    let [encoded] = key.x5c.as_slice() else {
-        return Err(KeyProblem::Count(key.x5c.len()));
+    certificate(&key.x5c).map(Some)
+}
+
+/// The one CA certificate of an `x5c`.
+pub(crate) fn certificate(x5c: &[String]) -> Result<Certificate, KeyProblem> {
+    let [encoded] = x5c else {
+        return Err(KeyProblem::Count(x5c.len()));
     };
     let der = STANDARD
         .decode(encoded)
         .map_err(|_not_base64| KeyProblem::Base64)?;
     let root = Certificate::from_der(der).map_err(KeyProblem::Certificate)?;
     if root.is_ca() {
-        Ok(Some(root))
+        Ok(root)
     } else {
         Err(KeyProblem::NotCa)
     }

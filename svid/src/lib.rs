@@ -26,6 +26,7 @@ pub mod bundle;
 pub mod bundle_map;
 pub mod certificate;
 pub mod chain;
+pub mod jwks;
 pub mod key;
 pub mod layout;
 pub mod leaf;
