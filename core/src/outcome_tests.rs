@@ -27,135 +27,40 @@ fn answered(http: u16, status: &str, retry_after: Option<u64>) -> Class {
     })
 }
 
+/// What follows, and what becomes of the request.
+type Consequence = (Next, Fate);
+
+const STAYS: Consequence = (Next::SamePool, Fate::Kept);
+const OPEN: Consequence = (Next::SamePool, Fate::KeptOpen);
+const MOVES: Consequence = (Next::NextPool, Fate::Dropped);
+const WAITS: Consequence = (Next::Wait, Fate::Dropped);
+const ADOPTS: Consequence = (Next::Adopt, Fate::Kept);
+
 /// Every canonical status with its HTTP status (google/rpc/code.proto), what it means, and what
 /// follows on a first sending and on a replay while the budget lasts.
+const STATUSES: [(u16, &str, Class, Consequence, Consequence); 17] = [
+    (400, "INVALID_ARGUMENT", Class::Invalid, WAITS, STAYS),
+    (400, "OUT_OF_RANGE", Class::Invalid, WAITS, STAYS),
+    (400, "FAILED_PRECONDITION", Class::Refused, MOVES, STAYS),
+    (412, "FAILED_PRECONDITION", Class::Refused, MOVES, STAYS),
+    (401, "UNAUTHENTICATED", Class::Denied, MOVES, STAYS),
+    (403, "PERMISSION_DENIED", Class::Denied, MOVES, STAYS),
+    (404, "NOT_FOUND", Class::Refused, MOVES, STAYS),
+    (409, "ALREADY_EXISTS", Class::Exists, ADOPTS, ADOPTS),
+    (409, "ABORTED", Class::Unknown, OPEN, OPEN),
+    (429, "RESOURCE_EXHAUSTED", Class::Busy, STAYS, STAYS),
+    (499, "CANCELLED", Class::Unknown, OPEN, OPEN),
+    (500, "UNKNOWN", Class::Unknown, OPEN, OPEN),
+    (500, "INTERNAL", Class::Unknown, OPEN, OPEN),
+    (500, "DATA_LOSS", Class::Unknown, OPEN, OPEN),
+    (501, "UNIMPLEMENTED", Class::Refused, MOVES, STAYS),
+    (503, "UNAVAILABLE", Class::Unknown, OPEN, OPEN),
+    (504, "DEADLINE_EXCEEDED", Class::Unknown, OPEN, OPEN),
+];
+
 #[test]
 fn every_canonical_status_has_its_class_and_its_consequences() {
-    use Fate::{Dropped, Kept, KeptOpen};
-    use Next::{Adopt, NextPool, SamePool, Wait};
-    let replayed = (SamePool, Kept);
-    let table = [
-        (
-            400,
-            "INVALID_ARGUMENT",
-            Class::Invalid,
-            (Wait, Dropped),
-            replayed,
-        ),
-        (
-            400,
-            "OUT_OF_RANGE",
-            Class::Invalid,
-            (Wait, Dropped),
-            replayed,
-        ),
-        (
-            400,
-            "FAILED_PRECONDITION",
-            Class::Refused,
-            (NextPool, Dropped),
-            replayed,
-        ),
-        (
-            412,
-            "FAILED_PRECONDITION",
-            Class::Refused,
-            (NextPool, Dropped),
-            replayed,
-        ),
-        (
-            401,
-            "UNAUTHENTICATED",
-            Class::Denied,
-            (NextPool, Dropped),
-            replayed,
-        ),
-        (
-            403,
-            "PERMISSION_DENIED",
-            Class::Denied,
-            (NextPool, Dropped),
-            replayed,
-        ),
-        (
-            404,
-            "NOT_FOUND",
-            Class::Refused,
-            (NextPool, Dropped),
-            replayed,
-        ),
-        (
-            409,
-            "ALREADY_EXISTS",
-            Class::Exists,
-            (Adopt, Kept),
-            (Adopt, Kept),
-        ),
-        (
-            409,
-            "ABORTED",
-            Class::Unknown,
-            (SamePool, KeptOpen),
-            (SamePool, KeptOpen),
-        ),
-        (
-            429,
-            "RESOURCE_EXHAUSTED",
-            Class::Busy,
-            (SamePool, Kept),
-            replayed,
-        ),
-        (
-            499,
-            "CANCELLED",
-            Class::Unknown,
-            (SamePool, KeptOpen),
-            (SamePool, KeptOpen),
-        ),
-        (
-            500,
-            "UNKNOWN",
-            Class::Unknown,
-            (SamePool, KeptOpen),
-            (SamePool, KeptOpen),
-        ),
-        (
-            500,
-            "INTERNAL",
-            Class::Unknown,
-            (SamePool, KeptOpen),
-            (SamePool, KeptOpen),
-        ),
-        (
-            500,
-            "DATA_LOSS",
-            Class::Unknown,
-            (SamePool, KeptOpen),
-            (SamePool, KeptOpen),
-        ),
-        (
-            501,
-            "UNIMPLEMENTED",
-            Class::Refused,
-            (NextPool, Dropped),
-            replayed,
-        ),
-        (
-            503,
-            "UNAVAILABLE",
-            Class::Unknown,
-            (SamePool, KeptOpen),
-            (SamePool, KeptOpen),
-        ),
-        (
-            504,
-            "DEADLINE_EXCEEDED",
-            Class::Unknown,
-            (SamePool, KeptOpen),
-            (SamePool, KeptOpen),
-        ),
-    ];
-    for (http, status, class, first, replay) in table {
+    for (http, status, class, first, replay) in STATUSES {
         assert_eq!(answered(http, status, None), class, "{http} {status}");
         for (sending, expected) in [(Sending::First, first), (Sending::Replay, replay)] {
             let ruling = rule(class, sending, Budget::Left);

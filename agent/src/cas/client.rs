@@ -9,7 +9,7 @@ use certagent_core::{issued::RawChain, pool::CaPoolName, request::PreparedReques
 use certagent_svid::Certificate;
 use reqwest::{
     RequestBuilder, Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 use super::{
     endpoint::Endpoint,
     error::{Call, CallError, LONGEST_TEXT, Reason, excerpt, printable},
-    wire::{CaCertsAnswer, CaPoolAnswer, CertificateAnswer, ErrorAnswer, ErrorBody, LONGEST_WAIT},
+    retry_after,
+    wire::{CaCertsAnswer, CaPoolAnswer, CertificateAnswer, ErrorAnswer, ErrorBody},
 };
 use crate::google::{Caller, Identity, Token};
 
@@ -196,7 +197,7 @@ impl CasClient {
             .send()
             .await
             .map_err(|error| failed(self.reason(&error)))?;
-        let (status, wait) = (response.status(), retry_after(&response));
+        let (status, wait) = (response.status(), retry_after::wait(response.headers()));
         let body = self.read(response).await;
         if !status.is_success() {
             return Err(refusal(
@@ -296,20 +297,6 @@ fn refusal(
         },
         wait,
     )
-}
-
-/// The header `Retry-After` in its form of seconds. Its form of a date is passed over: Google's
-/// services do not send it.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 fn chains(answer: &CaCertsAnswer) -> Result<Vec<Vec<Certificate>>, String> {

@@ -8,6 +8,7 @@ pub mod error;
 #[cfg(test)]
 #[cfg(feature = "emulator")]
 pub(crate) mod lab;
+mod retry_after;
 pub mod wire;
 
 pub use client::{CasClient, ClientError};
