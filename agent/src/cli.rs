@@ -186,6 +186,15 @@ pub(crate) struct RunArgs {
     /// [default: `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/certagent`]
     #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Take at most this share of each CA pool's quota, for agents that share a pool
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "CERTAGENT_QUOTA_SHARE",
+        default_value_t = 100
+    )]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) quota_share: u8,
     /// Accept that keys are written to a disk: in the state directory, and in --volume
     #[arg(long, env = "CERTAGENT_ALLOW_DISK")]
     pub(crate) allow_disk: bool,

@@ -1,4 +1,4 @@
-//! When each volume is looked at next: one heap for all of them.
+//! When each volume is looked at next, the urgent before the others.
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
@@ -16,11 +16,21 @@ pub enum Priority {
     Routine,
 }
 
+impl Priority {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::NearExpiry, Self::New, Self::Routine];
+
+    /// Its place in [`Priority::ALL`].
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// The moments at which volumes are due. A volume is here once, or not at all while it is being
 /// worked on.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    queue: BTreeSet<(Timestamp, Priority, VolumeId)>,
+    queues: [BTreeSet<(Timestamp, VolumeId)>; Priority::ALL.len()],
     places: HashMap<VolumeId, (Timestamp, Priority)>,
 }
 
@@ -28,19 +38,14 @@ impl Schedule {
     /// Puts a volume at `at`, wherever it was before.
     pub fn set(&mut self, volume: VolumeId, at: Timestamp, priority: Priority) {
         self.remove(&volume);
-        self.queue.insert((at, priority, volume.clone()));
+        self.queues[priority.index()].insert((at, volume.clone()));
         self.places.insert(volume, (at, priority));
     }
 
     /// Brings a volume forward to `at`, if it is here and due later.
     pub fn hasten(&mut self, volume: &VolumeId, at: Timestamp) {
-        if let Some((due, priority)) = self
-            .places
-            .get(volume)
-            .copied()
-            .filter(|(due, _)| *due > at)
-        {
-            debug_assert!(due > at);
+        let place = self.places.get(volume).copied();
+        if let Some((_, priority)) = place.filter(|(due, _)| *due > at) {
             self.set(volume.clone(), at, priority);
         }
     }
@@ -48,24 +53,63 @@ impl Schedule {
     /// Takes a volume out.
     pub fn remove(&mut self, volume: &VolumeId) {
         if let Some((at, priority)) = self.places.remove(volume) {
-            self.queue.remove(&(at, priority, volume.clone()));
+            self.queues[priority.index()].remove(&(at, volume.clone()));
         }
     }
 
-    /// Takes out the most urgent of the volumes that are due at `now`.
-    pub fn pop_due(&mut self, now: Timestamp) -> Option<VolumeId> {
-        let (.., volume) = self
-            .queue
-            .iter()
-            .take_while(|(at, ..)| *at <= now)
-            .min_by_key(|(at, priority, _)| (*priority, *at))?;
-        let volume = volume.clone();
-        self.remove(&volume);
+    /// Takes out the first of the volumes of this priority that are due at `now`.
+    pub fn pop_due(&mut self, priority: Priority, now: Timestamp) -> Option<VolumeId> {
+        let queue = &mut self.queues[priority.index()];
+        let (at, _) = queue.first()?;
+        if *at > now {
+            return None;
+        }
+        let (_, volume) = queue.pop_first()?;
+        self.places.remove(&volume);
         Some(volume)
     }
 
-    /// When the next volume is due.
-    pub fn next(&self) -> Option<Timestamp> {
-        self.queue.first().map(|(at, ..)| *at)
+    /// When the next volume of this priority is due.
+    pub fn next(&self, priority: Priority) -> Option<Timestamp> {
+        self.queues[priority.index()].first().map(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn id(name: &str) -> VolumeId {
+        VolumeId::of(std::path::Path::new(name))
+    }
+
+    #[test]
+    fn each_priority_has_its_own_order_and_a_volume_is_in_one_of_them() {
+        let mut schedule = Schedule::default();
+        schedule.set(id("/a"), at(5), Priority::Routine);
+        schedule.set(id("/b"), at(3), Priority::Routine);
+        schedule.set(id("/b"), at(9), Priority::NearExpiry);
+        schedule.set(id("/c"), at(2), Priority::Routine);
+        assert_eq!(schedule.next(Priority::Routine), Some(at(2)));
+        assert_eq!(schedule.next(Priority::NearExpiry), Some(at(9)));
+        assert_eq!(schedule.next(Priority::New), None);
+        assert_eq!(schedule.pop_due(Priority::NearExpiry, at(8)), None);
+        assert_eq!(schedule.pop_due(Priority::Routine, at(8)), Some(id("/c")));
+        assert_eq!(schedule.pop_due(Priority::Routine, at(8)), Some(id("/a")));
+        assert_eq!(schedule.pop_due(Priority::Routine, at(8)), None);
+        schedule.hasten(&id("/b"), at(1));
+        schedule.hasten(&id("/b"), at(4));
+        schedule.hasten(&id("/a"), at(1));
+        assert_eq!(
+            schedule.pop_due(Priority::NearExpiry, at(1)),
+            Some(id("/b"))
+        );
+        schedule.set(id("/d"), at(1), Priority::New);
+        schedule.remove(&id("/d"));
+        assert_eq!(schedule.next(Priority::New), None);
     }
 }

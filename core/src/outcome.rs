@@ -2,7 +2,10 @@
 //!
 //! The rule behind it: a request whose fate is unknown may have been carried out, so only the
 //! same ids may be sent again; another pool may be asked only when it is certain that this one
-//! sold nothing, or when the budget for finding out is spent.
+//! sold nothing, or when the budget for finding out is spent. So certificates sold are always
+//! those used and those abandoned, and none is abandoned before a budget ran out.
+//!
+//! [`Class::of`] classifies what came back; [`rule`] says what follows from it.
 use std::time::Duration;
 
 /// A pool that asks for more patience than this counts as refusing.
@@ -11,6 +14,12 @@ pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// What is known about an attempt that brought no certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt<'a> {
+    /// There was no access token to send it with: the service was not asked, and another pool
+    /// would not be either.
+    NoToken {
+        /// No repetition helps until somebody changes something.
+        is_permanent: bool,
+    },
     /// Nothing left this machine: no name, no connection.
     NotSent,
     /// The request may have arrived; no usable answer came back: timeout, reset, nonsense.
@@ -32,12 +41,20 @@ pub enum Attempt<'a> {
 pub enum Class {
     /// The service is busy and sold nothing: the same pool, later.
     Busy,
-    /// We may not; a permission is missing, or we are not known.
+    /// We may not; a permission is missing, or we are not known, also with a fresh token.
     Denied,
-    /// `ALREADY_EXISTS`: our own ids were carried out before.
+    /// `ALREADY_EXISTS`: our own ids were carried out before, on a first sending too, for nobody
+    /// else has ids that derive from our key.
     Exists,
     /// The request itself is wrong: no repetition makes it right.
     Invalid,
+    /// Our own ids were carried out before, and the certificate cannot be had any more.
+    Lost,
+    /// There was no access token.
+    NoToken {
+        /// No repetition helps until somebody changes something.
+        is_permanent: bool,
+    },
     /// The pool refused for certain: not there, not ready, too busy for long.
     Refused,
     /// Nobody knows whether a certificate was sold.
@@ -46,23 +63,81 @@ pub enum Class {
     Unreachable,
 }
 
+/// What the pool was asked when the attempt failed, and what is known from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sending {
+    /// For nothing yet: it was looked at before a request is made.
+    Look,
+    /// For a certificate, with ids that were certainly not carried out before.
+    First,
+    /// For a certificate, with ids that may have been carried out by an earlier sending.
+    Replay,
+}
+
+/// The time that one pool alone is asked while outcomes stay open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Budget {
+    /// Some of it is left.
+    Left,
+    /// It is spent, and there is another pool.
+    Spent,
+    /// It is spent, and there is no other pool.
+    SpentAlone,
+}
+
 /// What may be done after a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Next {
-    /// The same pool with the same ids, until the budget is spent.
+    /// The same pool, later; with the same ids if there are any.
     SamePool,
     /// The next pool at once, with a new key. After the last pool: wait.
     NextPool,
     /// Get the certificate that the ids name, and adopt it if the key is ours.
     Adopt,
-    /// Nothing but a change of the cause helps; ask again slowly.
+    /// The same pool, later, with a new key.
+    NewKey,
+    /// Nothing but a change of the cause helps; ask again, with a new key.
     Wait,
+}
+
+/// What becomes of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It stays as it is.
+    Kept,
+    /// It stays, and from now on it may have been carried out.
+    KeptOpen,
+    /// It goes: nothing was sold for it.
+    Dropped,
+    /// It goes, and a certificate may have been sold for it.
+    Abandoned,
+}
+
+/// How soon it is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pace {
+    /// By the usual backoff: it may heal by itself.
+    Backoff,
+    /// Slowly: somebody has to change something.
+    Slow,
+}
+
+/// What follows from a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ruling {
+    /// What is done next.
+    pub next: Next,
+    /// What becomes of the request, if there is one.
+    pub fate: Fate,
+    /// How soon, where nothing is done at once.
+    pub pace: Pace,
 }
 
 impl Class {
     /// Classifies an attempt.
     pub fn of(attempt: Attempt<'_>) -> Self {
         let (http, status, retry_after) = match attempt {
+            Attempt::NoToken { is_permanent } => return Self::NoToken { is_permanent },
             Attempt::NotSent => return Self::Unreachable,
             Attempt::NoAnswer => return Self::Unknown,
             Attempt::Answer {
@@ -84,13 +159,20 @@ impl Class {
         }
     }
 
-    /// What is allowed next.
-    pub fn next(self) -> Next {
+    /// How soon it is worth trying again, if nothing else is to be done.
+    pub fn pace(self) -> Pace {
         match self {
-            Self::Denied | Self::Refused => Next::NextPool,
-            Self::Exists => Next::Adopt,
-            Self::Invalid => Next::Wait,
-            Self::Busy | Self::Unknown | Self::Unreachable => Next::SamePool,
+            Self::Denied | Self::Invalid | Self::Refused | Self::NoToken { is_permanent: true } => {
+                Pace::Slow
+            }
+            Self::Busy
+            | Self::Exists
+            | Self::Lost
+            | Self::NoToken {
+                is_permanent: false,
+            }
+            | Self::Unknown
+            | Self::Unreachable => Pace::Backoff,
         }
     }
 
@@ -101,6 +183,8 @@ impl Class {
             Self::Denied => "denied",
             Self::Exists => "exists",
             Self::Invalid => "invalid",
+            Self::Lost => "lost",
+            Self::NoToken { .. } => "no_token",
             Self::Refused => "refused",
             Self::Unknown => "unknown",
             Self::Unreachable => "unreachable",
@@ -108,70 +192,50 @@ impl Class {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// THE TABLE: what follows from a failure of this class.
+#[expect(
+    clippy::match_same_arms,
+    reason = "it is read by class, and classes that end alike do so for different reasons"
+)]
+pub fn rule(class: Class, sending: Sending, budget: Budget) -> Ruling {
+    use Budget::{Left, Spent, SpentAlone};
+    use Fate::{Abandoned, Dropped, Kept, KeptOpen};
+    use Next::{Adopt, NewKey, NextPool, SamePool, Wait};
+    use Sending::{First, Look, Replay};
 
-    fn answer(http: u16, status: &str) -> Class {
-        Class::of(Attempt::Answer {
-            http,
-            status: Some(status),
-            retry_after: None,
-        })
-    }
+    let (next, fate) = match (class, sending, budget) {
+        // Nothing was sent, and no pool would be better.
+        (Class::NoToken { .. }, _, _) => (SamePool, Kept),
 
-    #[test]
-    fn every_canonical_status_has_its_class() {
-        for (http, status, class) in [
-            (400, "INVALID_ARGUMENT", Class::Invalid),
-            (400, "OUT_OF_RANGE", Class::Invalid),
-            (400, "FAILED_PRECONDITION", Class::Refused),
-            (412, "FAILED_PRECONDITION", Class::Refused),
-            (401, "UNAUTHENTICATED", Class::Denied),
-            (403, "PERMISSION_DENIED", Class::Denied),
-            (404, "NOT_FOUND", Class::Refused),
-            (409, "ALREADY_EXISTS", Class::Exists),
-            (409, "ABORTED", Class::Unknown),
-            (429, "RESOURCE_EXHAUSTED", Class::Busy),
-            (499, "CANCELLED", Class::Unknown),
-            (500, "INTERNAL", Class::Unknown),
-            (501, "UNIMPLEMENTED", Class::Refused),
-            (503, "UNAVAILABLE", Class::Unknown),
-            (504, "DEADLINE_EXCEEDED", Class::Unknown),
-        ] {
-            assert_eq!(answer(http, status), class, "{http} {status}");
-        }
-    }
+        (Class::Exists, First | Replay, _) => (Adopt, Kept),
+        (Class::Lost, First | Replay, _) => (NewKey, Abandoned),
 
-    #[test]
-    fn a_pool_that_is_busy_for_long_counts_as_refusing() {
-        let busy = |seconds| {
-            Class::of(Attempt::Answer {
-                http: 429,
-                status: Some("RESOURCE_EXHAUSTED"),
-                retry_after: Some(Duration::from_secs(seconds)),
-            })
-        };
-        assert_eq!(busy(30), Class::Busy);
-        assert_eq!(busy(31), Class::Refused);
-    }
+        (Class::Unknown, First | Replay, Left | SpentAlone) => (SamePool, KeptOpen),
+        (Class::Unknown, First | Replay, Spent) => (NextPool, Abandoned),
 
-    #[test]
-    fn another_pool_is_asked_only_when_this_one_sold_nothing_for_certain() {
-        for http in 100..=999 {
-            let class = Class::of(Attempt::Answer {
-                http,
-                status: None,
-                retry_after: None,
-            });
-            if class.next() == Next::NextPool {
-                assert!(
-                    matches!(http, 300..=399 | 401 | 403 | 404 | 412 | 501),
-                    "{http} must not move on to another pool"
-                );
-            }
-        }
-        assert_eq!(Class::of(Attempt::NoAnswer).next(), Next::SamePool);
-        assert_eq!(Class::of(Attempt::NotSent).next(), Next::SamePool);
-    }
+        // A look buys nothing, whatever comes of it.
+        (Class::Unknown | Class::Exists | Class::Lost, Look, Left | SpentAlone)
+        | (Class::Busy | Class::Unreachable, _, Left | SpentAlone) => (SamePool, Kept),
+        (Class::Unknown | Class::Exists | Class::Lost, Look, Spent)
+        | (Class::Busy | Class::Unreachable, Look | First, Spent) => (NextPool, Dropped),
+        (Class::Busy | Class::Unreachable, Replay, Spent) => (NextPool, Abandoned),
+
+        (Class::Denied | Class::Refused, Look | First, _) => (NextPool, Dropped),
+        (Class::Invalid, Look | First, _) => (Wait, Dropped),
+        // That it is refused now does not prove that nothing was sold for it earlier.
+        (Class::Denied | Class::Refused | Class::Invalid, Replay, Left)
+        | (Class::Denied | Class::Refused, Replay, SpentAlone) => (SamePool, Kept),
+        (Class::Denied | Class::Refused, Replay, Spent) => (NextPool, Abandoned),
+        (Class::Invalid, Replay, Spent | SpentAlone) => (Wait, Abandoned),
+    };
+    let pace = match (sending, budget) {
+        // What may have been sold is asked for while there is time for it.
+        (Replay, Left) if !matches!(class, Class::NoToken { .. }) => Pace::Backoff,
+        _ => class.pace(),
+    };
+    Ruling { next, fate, pace }
 }
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

@@ -225,6 +225,7 @@ spec:
             state_dir: self.state_dir(),
             allow_disk: true,
             admin: Some(([127, 0, 0, 1], 0).into()),
+            quota_share: 100,
             clock: Arc::new(self.clock.clone()) as SharedClock,
         }
     }

@@ -1,6 +1,7 @@
 //! What is counted: few families, none with a label that grows with the number of workloads.
 use std::fmt;
 
+use certagent_core::pool::CaPoolName;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -20,6 +21,9 @@ use crate::status::{VolumeState, VolumeStatus};
 /// one attempt is given up after 20 s.
 const ISSUE_SECONDS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
+/// Seconds; the wait for a pool's quota lasts as long as the queue.
+const WAIT_SECONDS: [f64; 9] = [0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0];
+
 /// The agent's metrics. What happens is counted by its methods; what *is* comes from the volumes'
 /// statuses when somebody asks.
 pub struct Metrics {
@@ -29,6 +33,10 @@ pub struct Metrics {
     failures: Family<ReasonLabel, Counter>,
     abandoned: Counter,
     issue_seconds: Histogram,
+    quota_wait_seconds: Histogram,
+    pool_rate: Family<PoolLabel, Gauge<f64, AtomicU64>>,
+    pool_throttled: Family<PoolLabel, Counter>,
+    pool_away: Family<PoolLabel, Gauge>,
     nearest_expiry: Gauge<f64, AtomicU64>,
     config_valid: Gauge,
 }
@@ -43,14 +51,30 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
+/// A pool of the configuration: there are a handful of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabel {
+    pool: String,
+}
+
+impl PoolLabel {
+    fn of(pool: &CaPoolName) -> Self {
+        Self {
+            pool: pool.to_string(),
+        }
+    }
+}
+
 /// Every reason that [`crate::provision::ProvisionError::reason`] gives.
-pub(crate) const REASONS: [&str; 12] = [
+pub(crate) const REASONS: [&str; 14] = [
     "busy",
     "denied",
     "exists",
     "invalid",
     "key",
+    "lost",
     "no_roots",
+    "no_token",
     "plan",
     "refused",
     "refused_certificate",
@@ -75,6 +99,10 @@ impl Metrics {
             failures: Family::default(),
             abandoned: Counter::default(),
             issue_seconds: Histogram::new(ISSUE_SECONDS),
+            quota_wait_seconds: Histogram::new(WAIT_SECONDS),
+            pool_rate: Family::default(),
+            pool_throttled: Family::default(),
+            pool_away: Family::default(),
             nearest_expiry: Gauge::default(),
             config_valid: Gauge::default(),
         };
@@ -110,6 +138,26 @@ impl Metrics {
             self.issue_seconds.clone(),
         );
         registry.register(
+            "quota_wait_seconds",
+            "Seconds that requests waited so that a pool's quota is kept",
+            self.quota_wait_seconds.clone(),
+        );
+        registry.register(
+            "pool_rate",
+            "Requests per second that a pool is sent at most, as of the last one",
+            self.pool_rate.clone(),
+        );
+        registry.register(
+            "pool_throttled",
+            "Requests that a pool refused because a quota was used up",
+            self.pool_throttled.clone(),
+        );
+        registry.register(
+            "pool_away",
+            "1 while a pool has not answered for so long that others are asked first, else 0",
+            self.pool_away.clone(),
+        );
+        registry.register(
             "nearest_expiry_seconds",
             "Seconds until the first certificate ends, below 0 if one has ended, NaN without any",
             self.nearest_expiry.clone(),
@@ -140,6 +188,28 @@ impl Metrics {
     /// A certificate that may have been issued will not be used.
     pub fn abandoned(&self) {
         self.abandoned.inc();
+    }
+
+    /// A request waited so long for the quota of a pool that is sent `rate` requests a second.
+    pub fn admitted(&self, pool: &CaPoolName, waited: SignedDuration, rate: f64) {
+        self.quota_wait_seconds
+            .observe(waited.as_secs_f64().max(0.0));
+        self.pool_rate.get_or_create(&PoolLabel::of(pool)).set(rate);
+    }
+
+    /// A pool said that a quota is used up, and is sent `rate` requests a second from now on.
+    pub fn throttled(&self, pool: &CaPoolName, rate: f64) {
+        let label = PoolLabel::of(pool);
+        self.pool_throttled.get_or_create(&label).inc();
+        self.pool_rate.get_or_create(&label).set(rate);
+    }
+
+    /// A pool is known from now on, and whether it is away.
+    pub fn pool_away(&self, pool: &CaPoolName, is_away: bool) {
+        let label = PoolLabel::of(pool);
+        // A series that is there from the start lets an alert see its first increase.
+        drop(self.pool_throttled.get_or_create(&label));
+        self.pool_away.get_or_create(&label).set(is_away.into());
     }
 
     /// Whether the newest configuration is the active one.
@@ -220,6 +290,12 @@ mod tests {
         metrics.failed("denied");
         metrics.failed("denied");
         metrics.abandoned();
+        let pool =
+            "//privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/n";
+        let pool = pool.parse().unwrap();
+        metrics.pool_away(&pool, false);
+        metrics.admitted(&pool, SignedDuration::from_millis(2500), 25.0);
+        metrics.throttled(&pool, 12.5);
         let statuses = [
             status("/a", Some(60), 0),
             status("/b", Some(90), 3),

@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use certagent_core::{issued::RawChain, pool::CaPoolName, request::PreparedRequest};
 use certagent_svid::Certificate;
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 use reqwest::{
     RequestBuilder, Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
@@ -16,7 +16,8 @@ use super::{
     ca_bundle::Roots,
     endpoint::Endpoint,
     error::{Call, CallError, LONGEST_TEXT, Reason, excerpt, printable},
-    transport::{self, ClientError, ReadError, Timeouts, retry_after, root_cause},
+    retry_after,
+    transport::{self, ClientError, ReadError, Timeouts, root_cause},
     wire::{CaCertsAnswer, CaPoolAnswer, CertificateAnswer, ErrorAnswer, ErrorBody},
 };
 use crate::google::{Caller, Identity, Token};
@@ -255,8 +256,8 @@ impl CasClient {
             .send()
             .await
             .map_err(|error| failed(self.reason(&error)))?;
-        *date = service_clock(&response);
-        let (status, wait) = (response.status(), retry_after(response.headers()));
+        *date = retry_after::service_clock(response.headers());
+        let (status, wait) = (response.status(), retry_after::wait(response.headers()));
         let body = self.read(response).await;
         if !status.is_success() {
             return Err(refusal(
@@ -352,13 +353,6 @@ fn refusal(
         },
         wait,
     )
-}
-
-/// The header `Date`. Every server has to send it in the form of RFC 2822 with the zone GMT
-/// (RFC 9110, section 6.6.1).
-fn service_clock(response: &Response) -> Option<Timestamp> {
-    let text = response.headers().get(DATE)?.to_str().ok()?;
-    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 fn chains(answer: &CaCertsAnswer) -> Result<Vec<Vec<Certificate>>, String> {

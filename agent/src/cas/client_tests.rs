@@ -181,7 +181,7 @@ async fn the_clock_of_the_service_comes_with_every_answer() {
         ("", None),
     ] {
         for status in [StatusCode::OK, StatusCode::FORBIDDEN] {
-            let answer = move || async move { (status, [(DATE, sent)], "{}") };
+            let answer = move || async move { (status, [(reqwest::header::DATE, sent)], "{}") };
             let endpoint = serve(Router::new().fallback(answer)).await;
             let client = CasClient::new(&endpoint, Identity::Anonymous).unwrap();
             let reply = client.dated_pool(&issuing(), &Caller::Agent).await;

@@ -7,6 +7,7 @@ use certagent_core::{
     pool::CaPoolName,
 };
 
+use super::wire::LONGEST_WAIT;
 use crate::google::IdentityError;
 
 /// Longest text from outside that a message repeats, in characters.
@@ -123,16 +124,17 @@ pub enum Reason {
 }
 
 impl CallError {
-    pub(super) fn new(
+    pub(crate) fn new(
         call: Call,
         pool: &CaPoolName,
         reason: Reason,
         retry_after: Option<Duration>,
     ) -> Self {
         let attempt = match &reason {
-            Reason::NotConnected { .. } | Reason::NoTls { .. } | Reason::NoToken(_) => {
-                Attempt::NotSent
-            }
+            Reason::NoToken(error) => Attempt::NoToken {
+                is_permanent: error.is_permanent,
+            },
+            Reason::NotConnected { .. } | Reason::NoTls { .. } => Attempt::NotSent,
             Reason::Answer { http, status, .. } => Attempt::Answer {
                 http: *http,
                 status: status.as_deref(),
@@ -141,6 +143,11 @@ impl CallError {
             _ => Attempt::NoAnswer,
         };
         let class = Class::of(attempt);
+        let retry_after = match &reason {
+            Reason::NoToken(error) => retry_after.max(error.retry_after),
+            _ => retry_after,
+        };
+        let retry_after = retry_after.map(|wait| wait.min(LONGEST_WAIT));
         Self {
             call,
             pool: pool.clone(),

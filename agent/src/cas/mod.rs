@@ -10,6 +10,7 @@ pub mod error;
 #[cfg(test)]
 #[cfg(feature = "emulator")]
 pub(crate) mod lab;
+pub(crate) mod retry_after;
 #[cfg(test)]
 #[cfg(feature = "emulator")]
 pub(crate) mod tls_front;

@@ -8,16 +8,12 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{
-    ClientBuilder, Response,
-    header::{HeaderMap, RETRY_AFTER},
-};
+use reqwest::{ClientBuilder, Response};
 
 use super::{
     ca_bundle::Roots,
     endpoint::Endpoint,
     error::{LONGEST_TEXT, printable},
-    wire::LONGEST_WAIT,
 };
 
 /// How long a connection with calls on it may be silent before it is asked for a sign of life.
@@ -132,19 +128,6 @@ pub(crate) async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// The header `Retry-After` in its form of seconds. Its form of a date is passed over: Google's
-/// services do not send it.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 /// The last of a chain of errors: the one that says why. Its wrappers only repeat the URL.

@@ -25,22 +25,32 @@ use crate::{
     },
     clock::SharedClock,
     google::Caller,
+    limit::{Asked, Limiter},
     trust::Trust,
 };
 
 /// An [`Issuer`] that asks the pools of CA Service itself.
 pub struct CasIssuer {
     client: CasClient,
+    clock: SharedClock,
     facts: FactsCache,
+    limiter: Arc<Limiter>,
     trust: watch::Receiver<Arc<Trust>>,
 }
 
 impl CasIssuer {
     /// An issuer over `client`. `trust` serves messages only: it knows the names of the anchors.
-    pub fn new(client: CasClient, clock: SharedClock, trust: watch::Receiver<Arc<Trust>>) -> Self {
+    pub fn new(
+        client: CasClient,
+        clock: SharedClock,
+        limiter: Arc<Limiter>,
+        trust: watch::Receiver<Arc<Trust>>,
+    ) -> Self {
         Self {
-            facts: FactsCache::new(client.clone(), clock),
+            facts: FactsCache::new(client.clone(), Arc::clone(&clock), Arc::clone(&limiter)),
             client,
+            clock,
+            limiter,
             trust,
         }
     }
@@ -100,7 +110,12 @@ impl CasIssuer {
             certificate_id: request.certificate_id.clone(),
             lookup: lookup.map(Box::new),
         };
-        match self.client.create(request, caller).await {
+        let began = self.clock.now();
+        let answer = self.client.create(request, caller).await;
+        let error = answer.as_ref().err();
+        self.limiter
+            .heard(&request.pool, Asked::Purchase, began, error);
+        match answer {
             Ok(raw) if has_certificate(&raw) => Ok(raw),
             // The answer to a replay is the last word.
             Ok(_) if request.outcome_unknown => self.adopt(request, caller).await?.map_err(lost),
@@ -164,6 +179,28 @@ impl Issuer for CasIssuer {
         behalf: &'a Behalf,
     ) -> BoxFuture<'a, Result<Preflight, IssueError>> {
         Box::pin(self.look(plan, pool, bundle, behalf))
+    }
+
+    fn admit<'a>(
+        &'a self,
+        pool: &'a CaPoolName,
+        behalf: &'a Behalf,
+    ) -> BoxFuture<'a, Result<(), IssueError>> {
+        Box::pin(async move {
+            let admitted = self.limiter.admit(pool, behalf.priority).await;
+            admitted.map_err(|closed| IssueError::Closed {
+                pool: pool.clone(),
+                wait: closed.wait,
+            })
+        })
+    }
+
+    fn is_away(&self, pool: &CaPoolName) -> bool {
+        self.limiter.is_away(pool)
+    }
+
+    fn may_probe(&self, pool: &CaPoolName) -> bool {
+        self.limiter.may_probe(pool)
     }
 
     fn issue<'a>(
@@ -268,10 +305,7 @@ fn describe_keys(allowed: &[AllowedKeyType]) -> String {
 }
 
 fn keeps_nothing(facts: &Facts) -> bool {
-    facts
-        .pool
-        .as_ref()
-        .is_some_and(|pool| pool.tier == Tier::Devops)
+    facts.tier() == Tier::Devops
 }
 
 fn has_certificate(raw: &RawChain) -> bool {

@@ -40,7 +40,9 @@ impl Bench {
         };
         let (_, trust) = watch::channel(Arc::new(Trust::new(&policy)));
         let clock = ManualClock::new(now());
-        let issuer = CasIssuer::new(lab.client.clone(), Arc::new(clock.clone()), trust);
+        let shared: SharedClock = Arc::new(clock.clone());
+        let limiter = Limiter::new(Arc::clone(&shared), 100, Arc::default());
+        let issuer = CasIssuer::new(lab.client.clone(), shared, Arc::new(limiter), trust);
         let bundle = TrustBundle::new(trust_domain, [lab.root("root-pool")]);
         Self {
             lab,
@@ -279,7 +281,7 @@ async fn a_certificate_that_cannot_be_looked_up_again_is_lost_and_says_why() {
     ] {
         let (request, _) = request(pool, RequestForm::Config);
         let error = bench.issuer.issue(&request, &behalf()).await.unwrap_err();
-        assert_eq!(error.class(), Class::Exists);
+        assert_eq!(error.class(), Class::Lost);
         let message = error.to_string();
         assert!(
             message.contains(&request.certificate_id) && message.contains(why),

@@ -14,9 +14,13 @@ use futures::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    cas::{CallError, CasClient, wire::CaPoolAnswer},
+    cas::{
+        CallError, CasClient,
+        wire::{CaPoolAnswer, Tier},
+    },
     clock::SharedClock,
     google::Caller,
+    limit::{Asked, Limiter},
 };
 
 /// How long an answer is good.
@@ -29,10 +33,23 @@ pub(super) struct Facts {
     pub(super) chains: Option<Vec<Vec<Certificate>>>,
 }
 
+impl Facts {
+    pub(super) fn tier(&self) -> Tier {
+        self.pool.as_ref().map_or(Tier::Unknown, |known| known.tier)
+    }
+
+    /// How many CAs sign, at most: every chain is one's, but some may be disabled. One if we may
+    /// not see them.
+    fn authorities(&self) -> usize {
+        self.chains.as_ref().map_or(1, Vec::len)
+    }
+}
+
 /// Facts by pool. One pair of calls serves everybody who asks while it runs.
 pub(super) struct FactsCache {
     client: CasClient,
     clock: SharedClock,
+    limiter: Arc<Limiter>,
     entries: Arc<Mutex<HashMap<CaPoolName, Entry>>>,
 }
 
@@ -51,10 +68,12 @@ struct Known {
 type Flight = BoxFuture<'static, Result<Arc<Facts>, CallError>>;
 
 impl FactsCache {
-    pub(super) fn new(client: CasClient, clock: SharedClock) -> Self {
+    /// What is learned of a pool's quota, and of its silence, goes to `limiter`, too.
+    pub(super) fn new(client: CasClient, clock: SharedClock, limiter: Arc<Limiter>) -> Self {
         Self {
             client,
             clock,
+            limiter,
             entries: Arc::default(),
         }
     }
@@ -100,11 +119,15 @@ impl FactsCache {
     fn fetch(&self, pool: &CaPoolName, caller: &Caller) -> Flight {
         let (client, pool, caller) = (self.client.clone(), pool.clone(), caller.clone());
         let (clock, entries) = (Arc::clone(&self.clock), Arc::clone(&self.entries));
+        let limiter = Arc::clone(&self.limiter);
         Box::pin(async move {
+            let began = clock.now();
             let (answer, chains) = join!(
                 client.pool(&pool, &caller),
                 client.fetch_ca_certs(&pool, &caller)
             );
+            let error = answer.as_ref().err().or(chains.as_ref().err());
+            limiter.heard(&pool, Asked::Look, began, error);
             let told = lock(&entries)
                 .get(&pool)
                 .and_then(|entry| entry.known.clone());
@@ -117,6 +140,7 @@ impl FactsCache {
                 pool: unless_denied(answer, pool_news)?,
                 chains: unless_denied(chains, chains_news)?,
             });
+            limiter.learn(&pool, facts.tier(), facts.authorities());
             let known = Known {
                 facts: Arc::clone(&facts),
                 since: clock.now(),
@@ -142,7 +166,7 @@ fn unless_denied<T>(answer: Result<T, CallError>, is_news: bool) -> Result<Optio
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.class == Class::Denied => {
             if is_news {
-                tracing::warn!(%error, "cannot look at the CA pool before asking it for certificates; assuming that it takes config-based requests");
+                tracing::warn!(%error, "cannot look at the CA pool before asking it for certificates; assuming that it takes config-based requests and has one CA");
             }
             Ok(None)
         }

@@ -1,5 +1,5 @@
 //! Who issues: the trait, and what every issuer can answer.
-use std::{fmt, time::Duration};
+use std::{fmt, future::ready, time::Duration};
 
 use certagent_core::{
     algorithm::KeyAlgorithm,
@@ -41,6 +41,28 @@ pub trait Issuer: Send + Sync + 'static {
         behalf: &'a Behalf,
     ) -> BoxFuture<'a, Result<Preflight, IssueError>>;
 
+    /// Resolves when the pool may be asked for one more certificate, a replay included; an error
+    /// if it wants to be left alone for longer than anybody waits.
+    fn admit<'a>(
+        &'a self,
+        _pool: &'a CaPoolName,
+        _behalf: &'a Behalf,
+    ) -> BoxFuture<'a, Result<(), IssueError>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    /// The pool has not answered for so long that what has nothing under way there had better
+    /// begin with another.
+    fn is_away(&self, _pool: &CaPoolName) -> bool {
+        false
+    }
+
+    /// Whether the caller may ask a pool that is away, to find out if it is back. After a yes
+    /// nobody else may for a while.
+    fn may_probe(&self, _pool: &CaPoolName) -> bool {
+        false
+    }
+
     /// One attempt with exactly these bytes and ids, and the adoption of our own certificate if
     /// an earlier attempt was carried out.
     fn issue<'a>(
@@ -67,6 +89,24 @@ pub enum IssueError {
     /// A call failed.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The pool asked to be left alone for longer than a request waits; nothing was sent.
+    #[error(
+        "the CA pool {pool} wants to be left alone for another {wait:?} because a quota is used up, so nothing was sent; it is asked again after that, and more CAs, longer lifetimes or a fallback pool help"
+    )]
+    Closed {
+        /// The pool.
+        pool: CaPoolName,
+        /// For how much longer.
+        wait: Duration,
+    },
+    /// The pool has not answered for so long that it was not asked once more.
+    #[error(
+        "the CA pool {pool} has not answered for so long that nothing more was sent to it; look at the CA and at the network on the way to it"
+    )]
+    Away {
+        /// The pool.
+        pool: CaPoolName,
+    },
     /// The pool's CAs lead to no root of the bundle.
     #[error(transparent)]
     NotAnchored(Box<NotAnchored>),
@@ -165,18 +205,19 @@ pub struct NotAnchored {
 }
 
 impl IssueError {
-    /// What it means for what may be done next. For [`Lost`](Self::Lost) it is
-    /// [`Class::Exists`]: there is nothing left to adopt.
+    /// What it means for what may be done next.
     pub fn class(&self) -> Class {
         match self {
             Self::Call(error) => error.class,
-            Self::NotAnchored(_)
+            Self::Away { .. } => Class::Unreachable,
+            Self::Closed { .. }
+            | Self::NotAnchored(_)
             | Self::NoAuthority { .. }
             | Self::Backdates { .. }
             | Self::KeyTypeForbidden { .. }
             | Self::LifetimeOverMaximum { .. }
             | Self::NoIssuanceMode { .. } => Class::Refused,
-            Self::Lost { .. } => Class::Exists,
+            Self::Lost { .. } => Class::Lost,
             Self::NotFetched { .. } | Self::NoCertificate { .. } => Class::Unknown,
         }
     }
@@ -186,6 +227,7 @@ impl IssueError {
         match self {
             Self::Call(error) => error.retry_after,
             Self::NotFetched { lookup, .. } => lookup.retry_after,
+            Self::Closed { wait, .. } => Some(*wait),
             _ => None,
         }
     }
@@ -195,7 +237,9 @@ impl IssueError {
         match self {
             Self::Call(error) => &error.pool,
             Self::NotAnchored(error) => &error.issuing,
-            Self::NoAuthority { pool }
+            Self::Away { pool }
+            | Self::Closed { pool, .. }
+            | Self::NoAuthority { pool }
             | Self::Backdates { pool, .. }
             | Self::KeyTypeForbidden { pool, .. }
             | Self::LifetimeOverMaximum { pool, .. }

@@ -17,6 +17,7 @@ use crate::{
     held::Assignment,
     issuer::CasIssuer,
     keys::Keys,
+    limit::Limiter,
     provision::Context,
     status::VolumeStatus,
     trust::{TrustTask, wait_ready},
@@ -39,6 +40,8 @@ pub struct AgentOptions {
     pub allow_disk: bool,
     /// Where the admin server listens, if at all.
     pub admin: Option<SocketAddr>,
+    /// The share of each pool's quota that this agent takes, in percent, 1 to 100.
+    pub quota_share: u8,
     /// The time.
     pub clock: SharedClock,
 }
@@ -61,6 +64,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         state_dir,
         allow_disk,
         admin,
+        quota_share,
         clock,
     } = options;
     raise_open_files();
@@ -80,7 +84,13 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     if let Some(Err(stopped)) = cancel.run_until_cancelled(wait_ready(&mut trust)).await {
         return Err(stopped.into());
     }
-    let issuer = Arc::new(CasIssuer::new(client, Arc::clone(&clock), trust.clone()));
+    let limiter = Limiter::new(Arc::clone(&clock), quota_share, Arc::clone(&metrics));
+    let issuer = Arc::new(CasIssuer::new(
+        client,
+        Arc::clone(&clock),
+        Arc::new(limiter),
+        trust.clone(),
+    ));
 
     let context = Context {
         clock: Arc::clone(&clock),

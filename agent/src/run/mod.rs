@@ -112,6 +112,7 @@ async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
         config: ConfigFiles::new(args.config.clone(), args.settings()),
         allow_disk: args.allow_disk,
         admin: args.admin,
+        quota_share: args.quota_share,
         clock,
     };
     let running = agent::start(options, cancel).await?;

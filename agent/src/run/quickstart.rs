@@ -41,6 +41,7 @@ pub(super) async fn run(
         state_dir: place.state(),
         allow_disk: true,
         admin: args.admin,
+        quota_share: 100,
         clock: Arc::clone(&clock),
     };
     let running = agent::start(options, cancel.child_token()).await?;

@@ -8,7 +8,10 @@ use std::{
 
 use certagent_core::backoff;
 use jiff::{SignedDuration, Timestamp};
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -21,7 +24,8 @@ use crate::{
     volume::{StateDir, VolumeId},
 };
 
-/// How many volumes are worked on at once.
+/// How many volumes of each priority are worked on at once. Each has its own permits, so that one
+/// whose certificate ends soon is never stuck behind others that wait for a quota or an answer.
 const AT_ONCE: usize = 32;
 
 /// The loop looks at the clock at least this often, to notice when it was set, and at the places
@@ -185,6 +189,7 @@ impl Volumes {
         let mut config = self.context.config.clone();
         let mut trust = self.context.trust.clone();
         let mut jobs: JoinSet<(VolumeId, u64, Done)> = JoinSet::new();
+        let permits = Priority::ALL.map(|_| Arc::new(Semaphore::new(AT_ONCE)));
         let mut seen = self.context.clock.now();
         let mut places_due = seen;
         loop {
@@ -199,15 +204,25 @@ impl Volumes {
                 self.look_for_volumes(now);
                 places_due = now.saturating_add(LONGEST_SLEEP).unwrap_or(Timestamp::MAX);
             }
-            while jobs.len() < AT_ONCE
-                && let Some(job) = self.next_job(now)
-            {
-                jobs.spawn(job);
+            for (priority, free) in Priority::ALL.into_iter().zip(&permits) {
+                while let Ok(permit) = Arc::clone(free).try_acquire_owned()
+                    && let Some(job) = self.next_job(priority, now, permit)
+                {
+                    jobs.spawn(job);
+                }
             }
             let idle_until = now.saturating_add(LONGEST_SLEEP).unwrap_or(Timestamp::MAX);
-            let next = self.lock().schedule.next().unwrap_or(idle_until);
-            let full = jobs.len() >= AT_ONCE;
-            let sleep = self.context.clock.sleep_until(next.min(idle_until));
+            // A priority without a free permit has to wait for a job's end whatever is due in it.
+            let with_room = Priority::ALL.into_iter().zip(&permits);
+            let next = {
+                let set = self.lock();
+                with_room
+                    .filter(|(_, free)| free.available_permits() > 0)
+                    .filter_map(|(priority, _)| set.schedule.next(priority))
+                    .min()
+            };
+            let until = next.unwrap_or(idle_until).min(idle_until);
+            let sleep = self.context.clock.sleep_until(until);
             if self.context.clock.now() < now {
                 // Set back since the look above: the sleep would not notice.
                 continue;
@@ -218,7 +233,7 @@ impl Volumes {
                     Ok((id, number, done)) => self.take_back(id, number, done),
                     Err(error) => error!(%error, "a job ended without an answer"),
                 },
-                () = sleep, if !full => {}
+                () = sleep => {}
                 () = self.wake.notified() => {}
                 Ok(()) = config.changed() => {
                     // What was denied or invalid may be neither any more.
@@ -271,14 +286,16 @@ impl Volumes {
         }
     }
 
-    /// The most urgent volume that is due, as a job.
+    /// The first volume of this priority that is due, as a job that keeps its permit until it ends.
     fn next_job(
         self: &Arc<Self>,
+        priority: Priority,
         now: Timestamp,
+        permit: OwnedSemaphorePermit,
     ) -> Option<impl Future<Output = (VolumeId, u64, Done)> + Send + use<>> {
         let mut set = self.lock();
         loop {
-            let id = set.schedule.pop_due(now)?;
+            let id = set.schedule.pop_due(priority, now)?;
             let Some(entry) = set.entries.get_mut(&id) else {
                 continue;
             };
@@ -296,6 +313,7 @@ impl Volumes {
             let (assignment, number) = (entry.assignment.clone(), entry.number);
             let volumes = Arc::clone(self);
             return Some(async move {
+                let _permit = permit;
                 let held = match slot {
                     Slot::Idle(held) => Ok(held),
                     Slot::Closed | Slot::Working => {
