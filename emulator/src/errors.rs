@@ -185,6 +185,16 @@ pub enum EmulatorError {
         /// The parent that was not found.
         parent: PoolName,
     },
+    /// A parent has no CA that could sign.
+    #[error(
+        "the CA of {pool} is to be signed by {parent}, which has no enabled CA; enable one, or choose another state directory"
+    )]
+    ParentWithoutCa {
+        /// The pool with the subordinate CA.
+        pool: PoolName,
+        /// The parent.
+        parent: PoolName,
+    },
     /// A parent is itself a subordinate with pathlen 0.
     #[error(
         "the CA of {pool} is to be signed by {parent}, whose CA is a subordinate with path length 0; name a pool with a self-signed root"
@@ -204,17 +214,13 @@ pub enum EmulatorError {
     #[error("the pool {0} has a backdateDuration outside 0s to 172800s (48 hours)")]
     Backdate(PoolName),
     /// A key or certificate of a CA could not be made or used.
-    #[error("the CA of {pool} could not be set up")]
+    #[error("the CA of {pool} could not be set up: {reason}")]
     Ca {
         /// The pool whose CA it is.
         pool: PoolName,
-        /// What the X.509 library said.
-        #[source]
-        source: rcgen::Error,
+        /// What went wrong. Never any of the key.
+        reason: String,
     },
-    /// The operating system gave no random bits.
-    #[error("no random numbers from the operating system: {0}")]
-    Random(getrandom::Error),
     /// A file or directory of the state could not be read or written.
     #[error("cannot {action} {}; check that the state directory exists, is writable and has space", path.display())]
     StateIo {

@@ -1,13 +1,16 @@
-//! What `requestId` promises: the same id within an hour buys one certificate.
+//! What `requestId` promises: the same id within an hour buys one certificate, or starts one
+//! operation.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::errors::ApiError;
-use crate::wire::CertificateJson;
+use crate::ledger::lock;
 
 /// How long the answer to a request is kept: the service promises "at least 60 minutes since the
 /// first request", and exactly that is the hardest form of the promise.
@@ -33,26 +36,90 @@ impl RequestKey {
     }
 }
 
+/// Keys of which each is held by one thread at a time: who wants a key that another one holds waits
+/// for it, and finds what the other one made.
+pub(crate) struct KeyLocks<K> {
+    held: Mutex<HashSet<K>>,
+    freed: Condvar,
+}
+
+impl<K: Clone + Eq + Hash> KeyLocks<K> {
+    /// Waits until nobody holds `key` and holds it until the guard goes.
+    pub(crate) fn hold(&self, key: K) -> Held<'_, K> {
+        let mut held = lock(&self.held);
+        while held.contains(&key) {
+            held = self
+                .freed
+                .wait(held)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        held.insert(key.clone());
+        Held { locks: self, key }
+    }
+}
+
+impl<K> Default for KeyLocks<K> {
+    fn default() -> Self {
+        Self {
+            held: Mutex::default(),
+            freed: Condvar::new(),
+        }
+    }
+}
+
+impl<K> fmt::Debug for KeyLocks<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyLocks")
+    }
+}
+
+/// A key that is held.
+pub(crate) struct Held<'a, K: Eq + Hash> {
+    locks: &'a KeyLocks<K>,
+    key: K,
+}
+
+impl<K: Eq + Hash> Drop for Held<'_, K> {
+    fn drop(&mut self) {
+        lock(&self.locks.held).remove(&self.key);
+        self.locks.freed.notify_all();
+    }
+}
+
 /// The answers that a repeated request gets again.
-#[derive(Debug, Default)]
-pub(crate) struct ReplayTable {
-    answers: HashMap<RequestKey, (Timestamp, Arc<CertificateJson>)>,
+#[derive(Debug)]
+pub(crate) struct ReplayTable<A> {
+    answers: HashMap<RequestKey, (Timestamp, A)>,
     by_age: VecDeque<(Timestamp, RequestKey)>,
 }
 
-impl ReplayTable {
-    pub(crate) fn get(&self, key: &RequestKey, now: Timestamp) -> Option<Arc<CertificateJson>> {
+impl<A> Default for ReplayTable<A> {
+    fn default() -> Self {
+        Self {
+            answers: HashMap::new(),
+            by_age: VecDeque::new(),
+        }
+    }
+}
+
+impl<A: Clone> ReplayTable<A> {
+    pub(crate) fn get(&self, key: &RequestKey, now: Timestamp) -> Option<A> {
         let (first, answer) = self.answers.get(key)?;
-        is_kept(*first, now).then(|| Arc::clone(answer))
+        is_kept(*first, now).then(|| answer.clone())
     }
 
-    pub(crate) fn insert(&mut self, key: RequestKey, now: Timestamp, answer: Arc<CertificateJson>) {
+    /// Forgets the answers that `is_gone` tells of.
+    pub(crate) fn forget(&mut self, is_gone: impl Fn(&A) -> bool) {
+        self.answers.retain(|_, (_, answer)| !is_gone(answer));
+    }
+
+    pub(crate) fn insert(&mut self, key: RequestKey, now: Timestamp, answer: A) {
         self.by_age.push_back((now, key.clone()));
         self.answers.insert(key, (now, answer));
     }
 
     /// Forgets the answers that are older than the window and returns them.
-    pub(crate) fn prune(&mut self, now: Timestamp) -> Vec<Arc<CertificateJson>> {
+    pub(crate) fn prune(&mut self, now: Timestamp) -> Vec<A> {
         let mut gone = Vec::new();
         while let Some((first, key)) = self.by_age.front() {
             if is_kept(*first, now) {
@@ -75,6 +142,8 @@ pub(crate) fn is_kept(first: Timestamp, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -94,6 +163,28 @@ mod tests {
         ] {
             assert!(key(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_is_held_by_one_thread_at_a_time() {
+        let locks = KeyLocks::default();
+        let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let _held = locks.hold("key");
+                        let together = inside.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(together, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!(most.into_inner(), 1);
+        let _one = locks.hold("one");
+        drop(locks.hold("other"));
     }
 
     #[test]

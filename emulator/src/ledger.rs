@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::emulator::Pool;
 use crate::errors::EmulatorError;
 use crate::faults::Method;
 use crate::idempotency::{ReplayTable, RequestKey, is_kept};
 use crate::pool::PoolName;
 use crate::state::StateDir;
 use crate::wire::CertificateJson;
+use crate::world::Pool;
 
 /// How many create requests `Emulator::create_requests` remembers.
 const REMEMBERED_REQUESTS: usize = 256;
@@ -22,15 +22,36 @@ const REMEMBERED_CERTIFICATES: usize = 1 << 16;
 /// What was issued.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    pub(crate) replays: ReplayTable,
+    pub(crate) replays: ReplayTable<Arc<CertificateJson>>,
     /// ENTERPRISE certificates by (location, certificate id).
-    pub(crate) kept: BTreeMap<(String, String), Arc<CertificateJson>>,
+    pub(crate) kept: BTreeMap<(String, String), Kept>,
     pub(crate) sold: BTreeMap<PoolName, u64>,
     pub(crate) last_sold: VecDeque<Sold>,
     pub(crate) replayed: u64,
 }
 
+/// A certificate that can be found again.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) pool: PoolName,
+    /// What bought it.
+    pub(crate) request_id: Option<String>,
+    pub(crate) certificate: Arc<CertificateJson>,
+}
+
 impl Ledger {
+    /// Forgets what the pool issued and returns what was kept of it.
+    pub(crate) fn forget_pool(&mut self, pool: &PoolName) -> Vec<Kept> {
+        let prefix = format!("{pool}/");
+        self.replays
+            .forget(|certificate| certificate.name.starts_with(&prefix));
+        let kept = std::mem::take(&mut self.kept);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            kept.into_iter().partition(|(_, kept)| kept.pool == *pool);
+        self.kept = kept.into_iter().collect();
+        gone.into_iter().map(|(_, kept)| kept).collect()
+    }
+
     pub(crate) fn sell(&mut self, sold: Sold) {
         *self.sold.entry(sold.pool.clone()).or_default() += 1;
         push_bounded(&mut self.last_sold, REMEMBERED_CERTIFICATES, sold);
@@ -98,23 +119,19 @@ impl Stats {
 /// What the state directory remembers, as far as it still counts at `now`.
 pub(crate) fn restore_ledger(
     state: &StateDir,
-    pools: &BTreeMap<PoolName, Pool>,
+    pools: &BTreeMap<PoolName, Arc<Pool>>,
     now: Timestamp,
 ) -> Result<Ledger, EmulatorError> {
     let mut ledger = Ledger::default();
     let mut stored = state.load_certificates()?;
     stored.sort_by_key(|stored| stored.created);
     for stored in stored {
-        // A pool that was taken out of the configuration takes its certificates with it.
-        let Some(pool) = stored
-            .pool
-            .parse()
-            .ok()
-            .and_then(|name: PoolName| pools.get(&name))
-        else {
+        // A pool that was deleted takes its certificates with it.
+        if !pools.contains_key(&stored.pool) {
+            state.remove_certificate(&stored.certificate);
             continue;
-        };
-        let location = pool.spec.name.location().to_owned();
+        }
+        let location = stored.pool.location().to_owned();
         let answer = Arc::new(stored.certificate);
         let replayable = is_kept(stored.created, now);
         if stored.certificate_id.is_none() && !replayable {
@@ -122,9 +139,12 @@ pub(crate) fn restore_ledger(
             continue;
         }
         if let Some(id) = stored.certificate_id {
-            ledger
-                .kept
-                .insert((location.clone(), id), Arc::clone(&answer));
+            let kept = Kept {
+                pool: stored.pool,
+                request_id: stored.request_id.clone(),
+                certificate: Arc::clone(&answer),
+            };
+            ledger.kept.insert((location.clone(), id), kept);
         }
         let request = stored
             .request_id

@@ -1,17 +1,34 @@
 //! A CA Service pool on loopback: real X.509, the service's REST API and its rules, for tests and
 //! for trying things. Never a production CA: it signs for everybody who reaches it.
 //!
-//! One create request, in the order in which it meets the files: [`serve`] (`connection.rs`) →
-//! `rest.rs` (route, query, faults of the transport) → [`Emulator::create_certificate`]
-//! (`emulator.rs`) → `order.rs` (the body) → `request.rs` (key, names, usages) → `policy.rs` (what the pool
-//! allows) → `idempotency.rs` (asked before?) → `issue.rs` (signing) → `state.rs` (kept on disk).
+//! A request, in the order in which it meets the files: [`serve`] (`connection.rs`) → `rest.rs` (faults
+//! of the transport; who may do it; query parameters by `params.rs`) and `route.rs` (verb and path → call)
+//! → the file of what it is about:
+//! - `pools.rs`: locations and pools. `authorities.rs`: CAs; `chain.rs` looks at chains from outside.
+//! - `certificates.rs`: `order.rs` (the body) → `request.rs` (key, names, usages) → `policy.rs` (what
+//!   the pool allows) → `issue.rs` (signing) → `describe.rs` (what was signed).
+//! - `iam_store.rs`: policies. `operations.rs`: long-running operations. `neighbours.rs`: what
+//!   clients ask of other services.
+//!
+//! They all read JSON by `json.rs`, change by `mask.rs`, list by `listing.rs`, repeat by
+//! `idempotency.rs`, and stand on `world.rs` (what pools and CAs there are), `ledger.rs` (what was
+//! issued) and `state.rs` (what is on the disk). `seed.rs` makes the pools of an [`EmulatorConfig`].
 //!
 //! Where the service's documentation leaves something open, this is what the emulator does:
 //! - a key type, issuance mode or lifetime that the pool forbids is `INVALID_ARGUMENT`;
-//! - get, list and revoke on a DEVOPS pool are `FAILED_PRECONDITION`;
+//! - get, list, change and revoke of certificates on a DEVOPS pool are `FAILED_PRECONDITION`;
 //! - a `requestId` is remembered for exactly 60 minutes within its location, and its repetition gets
 //!   the first answer, whatever the second body says;
-//! - every leaf carries basic constraints with CA:FALSE, whether they were asked for or not.
+//! - every leaf carries basic constraints with CA:FALSE, whether they were asked for or not;
+//! - operations are done when they are first looked at, and what fails fails in the answer to the
+//!   request itself, never in an operation;
+//! - what the state of a CA does not allow, like enabling an enabled one, is `FAILED_PRECONDITION`;
+//!   every CA but an enabled one can be deleted, and comes back as a disabled one, or as one that
+//!   waits for its activation;
+//! - the enabled CAs of a pool sign in turn;
+//! - every project exists, and pools can be made in every location;
+//! - certificates name the issuer's address if the pool publishes CA certificates. Nothing answers
+//!   there; there are no revocation lists at all.
 //!
 //! ```
 //! use certagent_emulator::{Emulator, EmulatorConfig, system_clock};
@@ -26,27 +43,45 @@
 //! # }
 //! ```
 
+mod authorities;
+mod certificates;
+mod chain;
 mod connection;
+mod describe;
 mod emulator;
 mod encoding;
 mod errors;
 mod faults;
+mod iam_store;
 mod idempotency;
 mod issue;
+mod json;
+mod keys;
 mod ledger;
+mod listing;
+mod mask;
+mod neighbours;
+mod operations;
 mod order;
+mod params;
 mod policy;
 mod pool;
+mod pools;
 mod request;
+mod resources;
 mod rest;
+mod route;
 mod scalars;
+mod seed;
 mod state;
 mod wire;
+mod world;
 
 pub use connection::{check_loopback, serve};
 pub use emulator::{Clock, Emulator, system_clock};
 pub use errors::{ApiError, Code, EmulatorError};
 pub use faults::{CertificateFault, Fault, FaultRule, Method};
+pub use keys::CaKey;
 pub use ledger::{CreateRequest, Sold, Stats};
 pub use order::CreateQuery;
 pub use policy::{
@@ -54,12 +89,12 @@ pub use policy::{
     IssuancePolicy, KnownExtension, PassthroughExtensions, RsaKeyType,
 };
 pub use pool::{
-    CaKey, CaSpec, EmulatorConfig, ISSUING_POOL_ID, PoolName, PoolNameError, PoolSpec,
-    ROOT_POOL_ID, Tier,
+    CaSpec, EmulatorConfig, ISSUING_POOL_ID, PoolName, PoolNameError, PoolSpec, ROOT_POOL_ID, Tier,
 };
+pub use resources::{CaPoolJson, EncodingFormat, PublishingOptions};
 pub use scalars::{Base64Bytes, ProtoDuration};
 pub use wire::{
-    BaseKeyUsage, CaOptions, CaPoolJson, CertChain, CertificateDescription, CertificateJson,
-    ExtendedKeyUsage, FetchCaCertsJson, KeyFormat, KeyId, KeyUsage, PublicKeyJson, Subject,
-    SubjectAltNames, SubjectDescription, X509Parameters,
+    BaseKeyUsage, CaOptions, CertChain, CertificateDescription, CertificateJson, ExtendedKeyUsage,
+    FetchCaCertsJson, Fingerprint, KeyFormat, KeyId, KeyUsage, PublicKeyJson, RevocationDetails,
+    RevocationReason, Subject, SubjectAltNames, SubjectDescription, X509Parameters,
 };

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::emulator::Pool;
 use crate::errors::ApiError;
 use crate::faults::CertificateFault;
-use crate::issue::Issued;
+use crate::issue::{Authority, Issued, Terms};
+use crate::json::{from_value, parse_json};
 use crate::policy::Mode;
 use crate::pool::{Tier, is_resource_id};
 use crate::request::Asked;
+use crate::resources::check_labels;
 use crate::scalars::ProtoDuration;
-use crate::wire::{self, CertificateJson, CreateBody, SubjectMode};
+use crate::wire::{CertificateJson, CreateBody, SubjectMode};
+use crate::world::Pool;
 
 /// The query parameters of a create request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,8 +41,8 @@ pub(crate) struct Order {
 
 impl Order {
     pub(crate) fn parse(pool: &Pool, body: &[u8]) -> Result<Self, ApiError> {
-        let mut value = wire::parse_json(body)?;
-        let body: CreateBody = wire::from_value(&value)?;
+        let mut value = parse_json(body)?;
+        let body: CreateBody = from_value(&value)?;
         match body.subject_mode {
             SubjectMode::Default => {}
             SubjectMode::ReflectedSpiffe => {
@@ -69,6 +71,7 @@ impl Order {
             .ok_or_else(|| {
                 ApiError::invalid("certificate.lifetime is required and must be positive.")
             })?;
+        check_labels(&body.labels)?;
         let (mode, asked) = match (&body.pem_csr, body.config) {
             (Some(csr), None) => (Mode::Csr, Asked::from_csr(csr)?),
             (None, Some(config)) => (Mode::Config, Asked::from_config(config)?),
@@ -78,13 +81,7 @@ impl Order {
                 ));
             }
         };
-        let asked = pool.spec.issuance_policy.apply(mode, lifetime, asked)?;
-        let ca_options = asked.x509.ca_options.unwrap_or_default();
-        if ca_options.is_ca == Some(true) || ca_options.max_issuer_path_length.is_some() {
-            return Err(ApiError::invalid(
-                "ca_options ask for a CA certificate; this emulator signs leaves only.",
-            ));
-        }
+        let asked = pool.settings.issuance_policy.apply(mode, lifetime, asked)?;
         let config = value.get_mut("config").map(Value::take);
         Ok(Self {
             asked,
@@ -95,35 +92,40 @@ impl Order {
         })
     }
 
-    /// Signs, and describes what was signed; the second value is the serial.
+    /// Has `ca` sign it, and describes what was signed; the second value is the serial.
     pub(crate) fn fill(
         self,
         pool: &Pool,
+        ca: &Authority,
         certificate_id: Option<&str>,
         now: Timestamp,
         fault: Option<&CertificateFault>,
     ) -> Result<(CertificateJson, String), ApiError> {
-        let backdate = pool.spec.issuance_policy.backdate();
+        let terms = Terms {
+            lifetime: self.lifetime,
+            backdate: pool.settings.issuance_policy.backdate(),
+            now,
+            with_issuer_url: pool.publishes_ca_certs(),
+        };
         let Issued {
             leaf,
             chain,
             serial,
             description,
-        } = pool
-            .ca
-            .issue(self.asked, self.lifetime, backdate, now, fault)?;
+        } = ca.issue(&self.asked, terms, fault)?;
         let id = certificate_id.unwrap_or(&serial);
         let certificate = CertificateJson {
-            name: format!("{}/certificates/{id}", pool.spec.name),
+            name: format!("{}/certificates/{id}", pool.name),
             pem_csr: self.pem_csr,
             config: self.config,
-            issuer_certificate_authority: pool.ca.name(),
+            issuer_certificate_authority: ca.name().to_owned(),
             lifetime: ProtoDuration(self.lifetime),
             pem_certificate: leaf,
             pem_certificate_chain: chain,
             certificate_description: description,
             create_time: now,
             update_time: now,
+            revocation_details: None,
             labels: self.labels,
         };
         Ok((certificate, serial))
@@ -135,7 +137,7 @@ pub(crate) fn check_certificate_id<'a>(
     pool: &Pool,
     query: &'a CreateQuery,
 ) -> Result<Option<&'a str>, ApiError> {
-    match (pool.spec.tier, query.certificate_id.as_deref()) {
+    match (pool.tier, query.certificate_id.as_deref()) {
         (Tier::Enterprise, None) => Err(ApiError::invalid(
             "certificate_id is required when the CA pool is of tier ENTERPRISE.",
         )),
@@ -144,15 +146,5 @@ pub(crate) fn check_certificate_id<'a>(
         ))),
         (Tier::Devops, _) => Ok(None),
         (Tier::Enterprise, Some(id)) => Ok(Some(id)),
-    }
-}
-
-pub(crate) fn check_issuer(pool: &Pool, query: &CreateQuery) -> Result<(), ApiError> {
-    match &query.issuing_certificate_authority_id {
-        Some(id) if id != pool.ca.id() => Err(ApiError::not_found(&format!(
-            "{}/certificateAuthorities/{id}",
-            pool.spec.name
-        ))),
-        _ => Ok(()),
     }
 }

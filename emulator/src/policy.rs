@@ -9,8 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::errors::ApiError;
 use crate::request::{Asked, KeyKind};
-use crate::scalars::ProtoDuration;
+use crate::scalars::{NameOrNumber, ProtoDuration};
 use crate::wire::{Subject, SubjectAltNames, X509Parameters};
+
+/// No pool moves `notBefore` further into the past than this.
+pub(crate) const MAX_BACKDATE: SignedDuration = SignedDuration::from_hours(48);
 
 /// No pool signs a smaller RSA key than this.
 const MIN_RSA_BITS: u64 = 2048;
@@ -74,6 +77,7 @@ pub struct EcKeyType {
 
 /// Signature algorithms of elliptic curves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "NameOrNumber")]
 pub enum EcSignatureAlgorithm {
     /// Any curve that the service supports.
     #[default]
@@ -124,7 +128,7 @@ pub struct PassthroughExtensions {
 
 /// Extensions with a name of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE", try_from = "NameOrNumber")]
 #[expect(
     missing_docs,
     reason = "the extensions of RFC 5280 by the names of the wire format"
@@ -167,6 +171,34 @@ impl IssuancePolicy {
         self.drop_extensions(&mut asked.x509);
         self.overwrite_with_baseline(&mut asked.x509);
         Ok(asked)
+    }
+
+    /// Refuses a policy that this emulator, or the service itself, could not keep to.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        let backdate = self.backdate();
+        if backdate.is_negative() || backdate > MAX_BACKDATE {
+            return Err(ApiError::invalid(
+                "issuance_policy.backdate_duration is not between 0s and 172800s (48 hours).",
+            ));
+        }
+        if self
+            .maximum_lifetime
+            .is_some_and(|maximum| !maximum.0.is_positive())
+        {
+            return Err(ApiError::invalid(
+                "issuance_policy.maximum_lifetime must be positive.",
+            ));
+        }
+        let eddsa = AllowedKeyType::EllipticCurve(EcKeyType {
+            signature_algorithm: EcSignatureAlgorithm::Eddsa25519,
+        });
+        if self.allowed_key_types.contains(&eddsa) {
+            return Err(ApiError::invalid(
+                "issuance_policy.allowed_key_types.elliptic_curve.signature_algorithm EDDSA_25519 \
+                 is not supported by this emulator.",
+            ));
+        }
+        Ok(())
     }
 
     pub(crate) fn backdate(&self) -> SignedDuration {
@@ -253,6 +285,35 @@ impl IssuancePolicy {
             target.extended_key_usage = usage.extended_key_usage.or(target.extended_key_usage);
         }
         x509.ca_options = baseline.ca_options.or(x509.ca_options);
+    }
+}
+
+impl TryFrom<NameOrNumber> for EcSignatureAlgorithm {
+    type Error = String;
+
+    fn try_from(value: NameOrNumber) -> Result<Self, String> {
+        value.pick(&[
+            ("EC_SIGNATURE_ALGORITHM_UNSPECIFIED", Self::Unspecified),
+            ("ECDSA_P256", Self::EcdsaP256),
+            ("ECDSA_P384", Self::EcdsaP384),
+            ("EDDSA_25519", Self::Eddsa25519),
+        ])
+    }
+}
+
+impl TryFrom<NameOrNumber> for KnownExtension {
+    type Error = String;
+
+    fn try_from(value: NameOrNumber) -> Result<Self, String> {
+        value.pick_specified(&[
+            ("KNOWN_CERTIFICATE_EXTENSION_UNSPECIFIED", None),
+            ("BASE_KEY_USAGE", Some(Self::BaseKeyUsage)),
+            ("EXTENDED_KEY_USAGE", Some(Self::ExtendedKeyUsage)),
+            ("CA_OPTIONS", Some(Self::CaOptions)),
+            ("POLICY_IDS", Some(Self::PolicyIds)),
+            ("AIA_OCSP_SERVERS", Some(Self::AiaOcspServers)),
+            ("NAME_CONSTRAINTS", Some(Self::NameConstraints)),
+        ])
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an emulator consists of: pools, each with one CA.
+//! What an emulator starts with: pools, each with one CA. And the names of pools.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,10 @@ use std::str::FromStr;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+use crate::errors::ApiError;
+use crate::keys::CaKey;
 use crate::policy::IssuancePolicy;
+use crate::scalars::NameOrNumber;
 
 /// Id of the root pool in [`EmulatorConfig::guide`].
 pub const ROOT_POOL_ID: &str = "root-pool";
@@ -15,8 +18,9 @@ pub const ISSUING_POOL_ID: &str = "issuing-pool";
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The pools that an emulator serves. A parent pool comes before the pools whose CAs it signs.
-#[derive(Clone, Debug)]
+/// The pools that an emulator makes at its first start; none for an empty one. A parent pool comes
+/// before the pools whose CAs it signs.
+#[derive(Clone, Debug, Default)]
 pub struct EmulatorConfig {
     /// The pools, parents first.
     pub pools: Vec<PoolSpec>,
@@ -70,7 +74,7 @@ impl EmulatorConfig {
     }
 }
 
-/// One pool with its one CA.
+/// One pool with its first CA, which is enabled.
 #[derive(Clone, Debug)]
 pub struct PoolSpec {
     /// The pool's resource name.
@@ -96,24 +100,9 @@ pub struct CaSpec {
     pub parent: Option<PoolName>,
 }
 
-/// Kind of a CA's key, and with it of its signatures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CaKey {
-    /// ECDSA on P-256 with SHA-256.
-    EcP256,
-    /// ECDSA on P-384 with SHA-384.
-    EcP384,
-    /// RSA with 2048 bits, PKCS#1 v1.5 with SHA-256.
-    Rsa2048,
-    /// RSA with 3072 bits, PKCS#1 v1.5 with SHA-256.
-    Rsa3072,
-    /// RSA with 4096 bits, PKCS#1 v1.5 with SHA-256.
-    Rsa4096,
-}
-
 /// The tier of a pool, which decides whether its certificates can be found again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE", try_from = "NameOrNumber")]
 pub enum Tier {
     /// Certificates are kept under their `certificateId`, which is required.
     Enterprise,
@@ -121,8 +110,21 @@ pub enum Tier {
     Devops,
 }
 
+impl TryFrom<NameOrNumber> for Tier {
+    type Error = String;
+
+    fn try_from(value: NameOrNumber) -> Result<Self, String> {
+        value.pick_specified(&[
+            ("TIER_UNSPECIFIED", None),
+            ("ENTERPRISE", Some(Self::Enterprise)),
+            ("DEVOPS", Some(Self::Devops)),
+        ])
+    }
+}
+
 /// The resource name of a pool: `projects/P/locations/L/caPools/N`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct PoolName {
     // The whole name, proven to have its six parts.
     name: String,
@@ -148,6 +150,11 @@ impl PoolName {
         }
     }
 
+    /// The pool `id` of a location, `projects/P/locations/L`.
+    pub(crate) fn in_location(location: &str, id: &str) -> Result<Self, PoolNameError> {
+        format!("{location}/caPools/{id}").parse()
+    }
+
     /// The pool's own id, `N`.
     pub fn id(&self) -> &str {
         self.split().1
@@ -164,11 +171,29 @@ impl PoolName {
         format!("//privateca.googleapis.com/{self}")
     }
 
-    /// A file name of its own for each pool: ids have no dots, and what else a project may hold is
-    /// told apart by the name inside the file.
+    /// The pool of a resource and the resource's id, from its name
+    /// `projects/P/locations/L/caPools/N/COLLECTION/ID`.
+    pub(crate) fn split_child<'a>(
+        name: &'a str,
+        collection: &str,
+    ) -> Result<(Self, &'a str), ApiError> {
+        let split = || {
+            let (parent, id) = name.rsplit_once('/')?;
+            let pool = parent.strip_suffix(collection)?.strip_suffix('/')?;
+            Some((pool.parse().ok()?, id)).filter(|_| is_resource_id(id))
+        };
+        split().ok_or_else(|| ApiError::not_found(name))
+    }
+
+    /// The project, `P`.
+    pub fn project(&self) -> &str {
+        self.name.split('/').nth(1).unwrap_or_default()
+    }
+
+    /// A file name of its own for each pool: a project has no `@`, and ids have no dots.
     pub(crate) fn file_stem(&self) -> String {
         let parts: Vec<&str> = self.name.split('/').skip(1).step_by(2).collect();
-        parts.join(".").replace(':', "_")
+        parts.join(".").replace(':', "@")
     }
 
     fn split(&self) -> (&str, &str) {
@@ -181,6 +206,20 @@ impl PoolName {
 impl fmt::Display for PoolName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
+    }
+}
+
+impl From<PoolName> for String {
+    fn from(name: PoolName) -> Self {
+        name.name
+    }
+}
+
+impl TryFrom<String> for PoolName {
+    type Error = PoolNameError;
+
+    fn try_from(name: String) -> Result<Self, PoolNameError> {
+        name.parse()
     }
 }
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use rcgen::{
-    CertificateSigningRequestParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose,
-    IsCa, KeyUsagePurpose, PublicKeyData, SanType, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, PublicKeyData, SanType, SubjectPublicKeyInfo,
 };
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
@@ -13,7 +13,7 @@ use x509_parser::public_key::PublicKey;
 use crate::encoding::{der, single_pem};
 use crate::errors::ApiError;
 use crate::wire::{
-    BaseKeyUsage, CertificateConfig, ExtendedKeyUsage, KeyFormat, KeyUsage, Subject,
+    BaseKeyUsage, CaOptions, CertificateConfig, ExtendedKeyUsage, KeyFormat, KeyUsage, Subject,
     SubjectAltNames, X509Parameters,
 };
 
@@ -61,10 +61,16 @@ impl Asked {
             }),
             ca_options: None,
         };
-        if parsed.is_ca != IsCa::NoCa {
-            let is_ca = matches!(parsed.is_ca, IsCa::Ca(_));
-            x509.ca_options.get_or_insert_default().is_ca = Some(is_ca);
+        x509.ca_options = match parsed.is_ca {
+            IsCa::NoCa => None,
+            IsCa::ExplicitNoCa => Some((false, None)),
+            IsCa::Ca(BasicConstraints::Unconstrained) => Some((true, None)),
+            IsCa::Ca(BasicConstraints::Constrained(length)) => Some((true, Some(length.into()))),
         }
+        .map(|(is_ca, max_issuer_path_length)| CaOptions {
+            is_ca: Some(is_ca),
+            max_issuer_path_length,
+        });
         let subject = subject_of(&parsed.distinguished_name)?;
         Ok(Self {
             subject,
@@ -93,10 +99,6 @@ pub(crate) enum KeyKind {
 impl SubjectKey {
     pub(crate) fn kind(&self) -> KeyKind {
         self.kind
-    }
-
-    pub(crate) fn spki_der(&self) -> Vec<u8> {
-        self.spki.subject_public_key_info()
     }
 
     pub(crate) fn spki(&self) -> &SubjectPublicKeyInfo {

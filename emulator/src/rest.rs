@@ -5,19 +5,24 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Method as Verb, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::authorities::{Deletion, Turn};
 use crate::connection::Switch;
 use crate::emulator::Emulator;
 use crate::errors::ApiError;
 use crate::faults::{Fault, Method};
 use crate::ledger::CreateRequest;
+use crate::listing::Page;
+use crate::mask::Mask;
+use crate::neighbours::service_identity;
 use crate::order::CreateQuery;
-use crate::wire::{FetchCaCertsBody, from_value, parse_json};
+use crate::params::Params;
+use crate::route::Call;
 
 /// The largest body that is read, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
@@ -33,15 +38,20 @@ impl Emulator {
 async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let call = Call::route(&parts.method, parts.uri.path());
-    let method = call.as_ref().map_or(Method::Other, Call::method);
+    let method = call.as_ref().map_or(Method::Other, |call| call.method);
     emulator.count(method);
+    // The one place where it can be decided whether this caller may do this: everybody may.
+    let permission = call.as_ref().ok().and_then(Call::permission);
+    tracing::debug!(?method, ?permission, "request");
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
         let message = format!("Request payload size exceeds the limit: {BODY_LIMIT} bytes.");
         return error_response(&ApiError::invalid(message));
     };
-    if let Ok(Call::Create { parent }) = &call {
+    if let Ok(call) = &call
+        && method == Method::CreateCertificate
+    {
         emulator.remember(CreateRequest {
-            parent: parent.clone(),
+            parent: call.resource.clone(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             body: body.to_vec(),
         });
@@ -85,161 +95,149 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
     }
 }
 
-/// What a request wants, from its verb and path.
-#[derive(Debug, PartialEq, Eq)]
-enum Call {
-    Create { parent: String },
-    GetCertificate { name: String },
-    List { parent: String },
-    Revoke { parent: String },
-    GetPool { name: String },
-    FetchCaCerts { pool: String },
-}
-
 impl Call {
-    fn route(verb: &Verb, path: &str) -> Result<Self, ApiError> {
-        let unknown = || ApiError::not_found(path);
-        let resource = path.strip_prefix("/v1/").ok_or_else(unknown)?;
-        let (resource, action) = match resource.rsplit_once(':') {
-            // A project may hold a colon, an action comes after the last slash.
-            Some((resource, action)) if !action.contains('/') => (resource, Some(action)),
-            _ => (resource, None),
-        };
-        let parts: Vec<&str> = resource.split('/').collect();
-        let name = resource.to_owned();
-        let parent = || parts.iter().take(6).copied().collect::<Vec<_>>().join("/");
-        let (get, post) = (*verb == Verb::GET, *verb == Verb::POST);
-        match (parts.as_slice(), action) {
-            (["projects", _, "locations", _, "caPools", _], None) if get => {
-                Ok(Self::GetPool { name })
-            }
-            (["projects", _, "locations", _, "caPools", _], Some("fetchCaCerts")) if post => {
-                Ok(Self::FetchCaCerts { pool: name })
-            }
-            (["projects", _, "locations", _, "caPools", _, "certificates"], None) if post => {
-                Ok(Self::Create { parent: parent() })
-            }
-            (["projects", _, "locations", _, "caPools", _, "certificates"], None) if get => {
-                Ok(Self::List { parent: parent() })
-            }
-            (
-                [
-                    "projects",
-                    _,
-                    "locations",
-                    _,
-                    "caPools",
-                    _,
-                    "certificates",
-                    _,
-                ],
-                None,
-            ) if get => Ok(Self::GetCertificate { name }),
-            (
-                [
-                    "projects",
-                    _,
-                    "locations",
-                    _,
-                    "caPools",
-                    _,
-                    "certificates",
-                    _,
-                ],
-                Some("revoke"),
-            ) if post => Ok(Self::Revoke { parent: parent() }),
-            _ => Err(unknown()),
-        }
-    }
-
-    fn method(&self) -> Method {
-        match self {
-            Self::Create { .. } => Method::CreateCertificate,
-            Self::GetCertificate { .. } => Method::GetCertificate,
-            Self::GetPool { .. } => Method::GetCaPool,
-            Self::FetchCaCerts { .. } => Method::FetchCaCerts,
-            Self::List { .. } | Self::Revoke { .. } => Method::Other,
-        }
-    }
-
+    /// Does what the request wants, and answers in JSON.
     fn run(&self, emulator: &Emulator, uri: &Uri, body: &[u8]) -> Result<Vec<u8>, ApiError> {
-        let query = query_pairs(uri)?;
-        match self {
-            Self::Create { parent } => {
-                to_json(&emulator.create_certificate(parent, &create_query(query)?, body)?)
+        let name = self.resource.as_str();
+        let mut query = Params::parse(uri)?;
+        match self.method {
+            Method::CreateCertificate => {
+                let query = create_query(query)?;
+                to_json(&emulator.create_certificate(name, &query, body)?)
             }
-            Self::GetCertificate { name } => {
-                no_parameters(&query)?;
-                to_json(&emulator.get_certificate(name)?)
+            Method::ListCertificates
+            | Method::ListCaPools
+            | Method::ListCertificateAuthorities
+            | Method::ListLocations
+            | Method::ListOperations => {
+                let page = Page::from_params(&mut query)?;
+                query.finish()?;
+                to_json(&match self.method {
+                    Method::ListCertificates => emulator.list_certificates(name, &page),
+                    Method::ListCaPools => emulator.list_ca_pools(name, &page),
+                    Method::ListCertificateAuthorities => emulator.list_cas(name, &page),
+                    Method::ListLocations => emulator.list_locations(name, &page),
+                    _ => emulator.list_operations(name, &page),
+                }?)
             }
-            Self::GetPool { name } => {
-                no_parameters(&query)?;
-                to_json(&emulator.get_ca_pool(name)?)
+            Method::CreateCaPool
+            | Method::CreateCertificateAuthority
+            | Method::UpdateCaPool
+            | Method::UpdateCertificateAuthority
+            | Method::UpdateCertificate
+            | Method::DeleteCaPool
+            | Method::DeleteCertificateAuthority => self.change(emulator, query, body),
+            Method::GetIamPolicy => {
+                let version = query.number("options.requestedPolicyVersion")?;
+                query.finish()?;
+                to_json(&emulator.get_pool_policy(name, version.unwrap_or_default())?)
             }
-            Self::FetchCaCerts { pool } => {
-                no_parameters(&query)?;
-                from_value::<FetchCaCertsBody>(&parse_json(body)?)?;
-                to_json(&emulator.fetch_ca_certs(pool)?)
+            _ => {
+                query.finish()?;
+                self.run_without_parameters(emulator, body)
             }
-            Self::List { parent } => Err(emulator.unsupported(parent, "listed")),
-            Self::Revoke { parent } => Err(emulator.unsupported(parent, "revoked")),
         }
     }
-}
 
-/// The parameters but for those that every Google API takes.
-fn query_pairs(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map_err(|_error| ApiError::invalid("The query string cannot be parsed."))?;
-    let is_system = |name: &str| {
-        name.starts_with('$')
-            || matches!(
-                name,
-                "alt" | "fields" | "key" | "prettyPrint" | "quotaUser" | "uploadType"
-            )
-    };
-    Ok(pairs
-        .into_iter()
-        .filter(|(name, _)| !is_system(name))
-        .collect())
-}
-
-fn create_query(pairs: Vec<(String, String)>) -> Result<CreateQuery, ApiError> {
-    let mut query = CreateQuery::default();
-    for (name, value) in pairs {
-        // Clients may send a field that is not set as an empty one.
-        let given = Some(value.clone()).filter(|value| !value.is_empty());
-        match name.as_str() {
-            "certificateId" => query.certificate_id = given,
-            "requestId" => query.request_id = given,
-            "issuingCertificateAuthorityId" => query.issuing_certificate_authority_id = given,
-            "validateOnly" => {
-                query.validate_only = match value.as_str() {
-                    "true" => true,
-                    "false" | "" => false,
-                    _ => {
-                        return Err(ApiError::invalid(format!(
-                            "Invalid value at 'validate_only' (TYPE_BOOL), {value:?}"
-                        )));
+    /// The calls that make, change or delete something and take their ids in the query.
+    fn change(
+        &self,
+        emulator: &Emulator,
+        mut query: Params,
+        body: &[u8],
+    ) -> Result<Vec<u8>, ApiError> {
+        let name = self.resource.as_str();
+        let request = query.text("requestId");
+        let request = request.as_deref();
+        let operation = match self.method {
+            Method::CreateCaPool => {
+                let id = query.text("caPoolId");
+                query.finish()?;
+                emulator.create_ca_pool(name, id.as_deref(), request, body)
+            }
+            Method::CreateCertificateAuthority => {
+                let id = query.text("certificateAuthorityId");
+                query.finish()?;
+                emulator.create_ca(name, id.as_deref(), request, body)
+            }
+            Method::DeleteCaPool => {
+                let ignore_dependents = query.flag("ignoreDependentResources")?;
+                query.finish()?;
+                emulator.delete_ca_pool(name, ignore_dependents, request)
+            }
+            Method::DeleteCertificateAuthority => {
+                let deletion = Deletion {
+                    ignore_active_certificates: query.flag("ignoreActiveCertificates")?,
+                    skip_grace_period: query.flag("skipGracePeriod")?,
+                };
+                // Nothing here depends on a CA.
+                query.flag("ignoreDependentResources")?;
+                query.finish()?;
+                emulator.delete_ca(name, deletion, request)
+            }
+            method => {
+                let mask = Mask::parse(&query.text("updateMask").unwrap_or_default())?;
+                query.finish()?;
+                match method {
+                    Method::UpdateCaPool => emulator.update_ca_pool(name, &mask, request, body),
+                    Method::UpdateCertificateAuthority => {
+                        emulator.update_ca(name, &mask, request, body)
                     }
+                    _ => return to_json(&emulator.update_certificate(name, &mask, body)?),
                 }
             }
-            _ => return Err(unknown_parameter(&name)),
+        };
+        to_json(&operation?.started())
+    }
+
+    fn run_without_parameters(
+        &self,
+        emulator: &Emulator,
+        body: &[u8],
+    ) -> Result<Vec<u8>, ApiError> {
+        let name = self.resource.as_str();
+        match self.method {
+            Method::GetCertificate => to_json(&emulator.get_certificate(name)?),
+            Method::RevokeCertificate => to_json(&emulator.revoke_certificate(name, body)?),
+            Method::GetCaPool => to_json(&emulator.get_ca_pool(name)?),
+            Method::FetchCaCerts => to_json(&emulator.fetch_ca_certs_with(name, body)?),
+            Method::SetIamPolicy => to_json(&emulator.set_pool_policy(name, body)?),
+            Method::TestIamPermissions => to_json(&emulator.test_pool_permissions(name, body)?),
+            Method::GetCertificateAuthority => to_json(&emulator.get_ca(name)?),
+            Method::FetchCertificateAuthorityCsr => to_json(&emulator.fetch_csr(name)?),
+            Method::ActivateCertificateAuthority => {
+                to_json(&emulator.activate_ca(name, body)?.started())
+            }
+            Method::EnableCertificateAuthority => {
+                to_json(&emulator.turn_ca(name, Turn::Enable, body)?.started())
+            }
+            Method::DisableCertificateAuthority => {
+                to_json(&emulator.turn_ca(name, Turn::Disable, body)?.started())
+            }
+            Method::UndeleteCertificateAuthority => {
+                to_json(&emulator.turn_ca(name, Turn::Undelete, body)?.started())
+            }
+            Method::GetLocation => to_json(&emulator.get_location(name)?),
+            Method::GetOperation => to_json(&emulator.get_operation(name)?),
+            Method::DeleteOperation => to_json(&emulator.delete_operation(name)?),
+            Method::CancelOperation => to_json(&emulator.cancel_operation(name, body)?),
+            Method::GetProjectIamPolicy => to_json(&emulator.get_project_policy(name, body)?),
+            Method::SetProjectIamPolicy => to_json(&emulator.set_project_policy(name, body)?),
+            Method::TestProjectIamPermissions => to_json(&emulator.test_project_permissions(body)?),
+            Method::GenerateServiceIdentity => to_json(&service_identity(name)),
+            _ => Err(ApiError::not_found(name)),
         }
     }
-    Ok(query)
 }
 
-fn no_parameters(pairs: &[(String, String)]) -> Result<(), ApiError> {
-    pairs
-        .first()
-        .map_or(Ok(()), |(name, _)| Err(unknown_parameter(name)))
-}
-
-fn unknown_parameter(name: &str) -> ApiError {
-    ApiError::invalid(format!(
-        "Invalid JSON payload received. Unknown name \"{name}\": Cannot bind query parameter."
-    ))
+fn create_query(mut query: Params) -> Result<CreateQuery, ApiError> {
+    let read = CreateQuery {
+        certificate_id: query.text("certificateId"),
+        request_id: query.text("requestId"),
+        validate_only: query.flag("validateOnly")?,
+        issuing_certificate_authority_id: query.text("issuingCertificateAuthorityId"),
+    };
+    query.finish().map(|()| read)
 }
 
 /// Ends the connection without an answer.
@@ -285,79 +283,4 @@ fn html(code: u16) -> Response {
 
 fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_routed_by_their_shape() {
-        let pool = || "projects/example.com:p/locations/l/caPools/n".to_owned();
-        let certificate = || format!("{}/certificates/c", pool());
-        for (verb, path, call) in [
-            (Verb::GET, pool(), Some(Call::GetPool { name: pool() })),
-            (Verb::POST, pool(), None),
-            (
-                Verb::POST,
-                format!("{}:fetchCaCerts", pool()),
-                Some(Call::FetchCaCerts { pool: pool() }),
-            ),
-            (Verb::GET, format!("{}:fetchCaCerts", pool()), None),
-            (
-                Verb::POST,
-                format!("{}/certificates", pool()),
-                Some(Call::Create { parent: pool() }),
-            ),
-            (
-                Verb::GET,
-                format!("{}/certificates", pool()),
-                Some(Call::List { parent: pool() }),
-            ),
-            (
-                Verb::GET,
-                certificate(),
-                Some(Call::GetCertificate {
-                    name: certificate(),
-                }),
-            ),
-            (
-                Verb::POST,
-                format!("{}:revoke", certificate()),
-                Some(Call::Revoke { parent: pool() }),
-            ),
-            (Verb::DELETE, certificate(), None),
-            (Verb::GET, "projects/p".to_owned(), None),
-            (Verb::GET, String::new(), None),
-        ] {
-            assert_eq!(
-                Call::route(&verb, &format!("/v1/{path}")).ok(),
-                call,
-                "{verb} {path}"
-            );
-        }
-    }
-
-    #[test]
-    fn query_parameters_are_strict_but_for_those_of_every_google_api() {
-        let read = |query: &str| {
-            let uri: Uri = format!("/v1/x?{query}").parse().unwrap();
-            query_pairs(&uri).and_then(create_query)
-        };
-        let query =
-            read("certificateId=a%2Db&requestId=&validateOnly=true&$alt=json&prettyPrint=0");
-        let expected = CreateQuery {
-            certificate_id: Some("a-b".to_owned()),
-            validate_only: true,
-            ..CreateQuery::default()
-        };
-        assert_eq!(query, Ok(expected));
-        assert!(
-            read("certificate_id=a")
-                .unwrap_err()
-                .message
-                .contains("\"certificate_id\"")
-        );
-        assert!(read("validateOnly=yes").is_err());
-    }
 }

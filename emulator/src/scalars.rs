@@ -98,6 +98,14 @@ impl NameOrNumber {
             format!("the value is none of {}", names.join(", "))
         })
     }
+
+    /// As [`pick`](Self::pick), for enums whose zero means "not said" and does not do.
+    pub(crate) fn pick_specified<T: Copy>(&self, known: &[(&str, Option<T>)]) -> Result<T, String> {
+        self.pick(known)?.ok_or_else(|| {
+            let names: Vec<_> = known.iter().skip(1).map(|(name, _)| *name).collect();
+            format!("the value must be one of {}", names.join(", "))
+        })
+    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,23 @@
-//! The state directory: CAs and issued certificates as one JSON file each, so that writing one
-//! certificate costs the same however many there are.
+//! The state directory: one JSON file for each pool, CA and certificate, so that writing one costs
+//! the same however many there are.
 //!
 //! ```text
 //! DIR/lock                  held while an emulator uses the directory
-//! DIR/cas/POOL.json         a CA's key and chain
+//! DIR/pools/POOL.json       a pool, its IAM policy and the ids of its CAs
+//! DIR/cas/POOL.ID.json      a CA: its key, chain, state, unsigned request
 //! DIR/certificates/SERIAL.json
+//! DIR/projects.json         the IAM policies of projects
 //! ```
 //! Files appear whole (temporary name, then rename) and are readable by their owner alone. A file
-//! that cannot be understood stops the start: keys are never made anew in silence.
+//! that cannot be understood, or that is missing where another one names it, stops the start: keys
+//! are never made anew in silence. Files are written before the file that names them and removed
+//! after it, so what nobody names is the rest of a change that was cut short.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -19,11 +25,15 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::errors::EmulatorError;
+use crate::iam_store::Policy;
 use crate::issue::Authority;
-use crate::pool::PoolName;
+use crate::keys::CaKeyPair;
+use crate::pool::{PoolName, Tier};
+use crate::resources::PoolSettings;
 use crate::wire::CertificateJson;
+use crate::world::{Ca, CaRecord, Pool};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// An open state directory; nobody else's as long as this value lives.
 #[derive(Debug)]
@@ -37,7 +47,7 @@ pub(crate) struct StateDir {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StoredCertificate {
     version: u32,
-    pub(crate) pool: String,
+    pub(crate) pool: PoolName,
     pub(crate) certificate_id: Option<String>,
     pub(crate) request_id: Option<String>,
     pub(crate) created: Timestamp,
@@ -54,7 +64,7 @@ impl StoredCertificate {
     ) -> Self {
         Self {
             version: VERSION,
-            pool: pool.to_string(),
+            pool: pool.clone(),
             certificate_id: certificate_id.map(str::to_owned),
             request_id,
             created,
@@ -67,26 +77,58 @@ impl StoredCertificate {
 #[serde(rename_all = "camelCase")]
 struct CaOut<'a> {
     version: u32,
-    pool: String,
-    id: &'a str,
     private_key: &'a str,
     chain: &'a [String],
+    ca: &'a CaRecord,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CaIn {
-    version: u32,
-    pool: String,
-    id: String,
+    #[serde(rename = "version")]
+    _version: u32,
     private_key: Zeroizing<String>,
     chain: Vec<String>,
+    ca: CaRecord,
+}
+
+/// A pool as it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StoredPool {
+    version: u32,
+    name: PoolName,
+    tier: Tier,
+    settings: PoolSettings,
+    iam: Policy,
+    cas: Vec<String>,
+    /// It is being made from the configuration: at the next start that begins anew.
+    unfinished: bool,
+}
+
+/// The IAM policies of projects as they are stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StoredProjects {
+    version: u32,
+    policies: BTreeMap<String, Policy>,
+}
+
+/// The part of every file that tells whether the rest can be understood.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 impl StateDir {
     /// Opens `dir`, which is made if it is missing, and takes its lock.
     pub(crate) fn open(dir: &Path) -> Result<Self, EmulatorError> {
-        for directory in [dir.to_owned(), dir.join("cas"), dir.join("certificates")] {
+        for directory in [
+            dir.to_owned(),
+            dir.join("pools"),
+            dir.join("cas"),
+            dir.join("certificates"),
+        ] {
             make_dir(&directory).map_err(failed("create", &directory))?;
         }
         let path = dir.join("lock");
@@ -103,67 +145,142 @@ impl StateDir {
         }
     }
 
-    /// The stored CA of `pool`, if there is one. `above` is the chain that it must
-    /// stand on: its parent's.
-    pub(crate) fn load_ca(
-        &self,
-        pool: &PoolName,
-        above: Option<&[String]>,
-    ) -> Result<Option<Authority>, EmulatorError> {
-        let path = self.ca_path(pool);
-        let corrupt = |reason| EmulatorError::StateCorrupt {
-            path: path.clone(),
-            reason,
-        };
-        let Some(stored) = read_json::<CaIn>(&path)? else {
-            return Ok(None);
-        };
-        if stored.version != VERSION {
-            return Err(corrupt("it was written by another version"));
+    /// Every stored pool with its CAs.
+    pub(crate) fn load_pools(&self) -> Result<BTreeMap<PoolName, Arc<Pool>>, EmulatorError> {
+        let mut cas = self.load_cas()?;
+        let mut pools = BTreeMap::new();
+        for path in self.json_files("pools")? {
+            let Some(stored) = read_json::<StoredPool>(&path)? else {
+                continue;
+            };
+            if path != self.pool_path(&stored.name) {
+                return Err(corrupt(&path, "it belongs to another pool"));
+            }
+            if stored.unfinished {
+                // Its CA, if there is one, is made anew: nobody has seen it.
+                cas.retain(|_, ca| ca.record.pool != stored.name);
+                continue;
+            }
+            let mut pool = Pool::new(stored.name, stored.tier, stored.settings);
+            pool.iam = stored.iam;
+            for id in stored.cas {
+                let path = self.ca_path(&pool.name, &id);
+                let ca = cas
+                    .remove(&path)
+                    .ok_or_else(|| corrupt(&path, "it is missing, but its pool names it"))?;
+                pool.all_cas.insert(id, Arc::new(ca));
+            }
+            pools.insert(pool.name.clone(), Arc::new(pool));
         }
-        if stored.pool != pool.to_string() {
-            return Err(corrupt("it belongs to another pool"));
+        for (path, ca) in cas {
+            if !pools.contains_key(&ca.record.pool) {
+                return Err(corrupt(&path, "the file of its pool is missing"));
+            }
+            tracing::warn!(path = %path.display(), "a CA whose making or deletion was cut short is removed");
+            remove(&path);
         }
-        if stored.chain.get(1..).unwrap_or_default() != above.unwrap_or_default() {
-            return Err(corrupt("its CA is not signed by the CA of the parent pool"));
-        }
-        Authority::restore(pool, stored.id, &stored.private_key, stored.chain)
-            .map(Some)
-            .map_err(corrupt)
+        Ok(pools)
     }
 
-    /// Stores a new CA, durably.
-    pub(crate) fn save_ca(&self, pool: &PoolName, ca: &Authority) -> Result<(), EmulatorError> {
-        let path = self.ca_path(pool);
-        let key = ca.key_pem();
+    fn load_cas(&self) -> Result<BTreeMap<PathBuf, Ca>, EmulatorError> {
+        let mut cas = BTreeMap::new();
+        for path in self.json_files("cas")? {
+            let Some(stored) = read_json::<CaIn>(&path)? else {
+                continue;
+            };
+            let record = stored.ca;
+            if path != self.ca_path(&record.pool, &record.id) {
+                return Err(corrupt(&path, "it belongs to another CA"));
+            }
+            let key = CaKeyPair::from_pem(&stored.private_key)
+                .map_err(|_error| corrupt(&path, "the CA's key cannot be read"))?;
+            let mut ca = Ca {
+                record,
+                key,
+                authority: None,
+            };
+            if !stored.chain.is_empty() {
+                let authority = Authority::new(
+                    ca.name(),
+                    &ca.record.content_id,
+                    ca.key.clone(),
+                    stored.chain,
+                )
+                .map_err(|reason| corrupt(&path, reason))?;
+                ca.authority = Some(Arc::new(authority));
+            }
+            cas.insert(path, ca);
+        }
+        Ok(cas)
+    }
+
+    /// Stores a pool, durably, but not its CAs.
+    pub(crate) fn save_pool(&self, pool: &Pool, unfinished: bool) -> Result<(), EmulatorError> {
+        let stored = StoredPool {
+            version: VERSION,
+            name: pool.name.clone(),
+            tier: pool.tier,
+            settings: pool.settings.clone(),
+            iam: pool.iam.clone(),
+            cas: pool.all_cas.keys().cloned().collect(),
+            unfinished,
+        };
+        write_json(&self.pool_path(&pool.name), &stored, Durable::Yes)
+    }
+
+    /// Forgets a pool that has no CAs any more.
+    pub(crate) fn remove_pool(&self, pool: &PoolName) -> Result<(), EmulatorError> {
+        let path = self.pool_path(pool);
+        fs::remove_file(&path).map_err(failed("remove", &path))
+    }
+
+    /// Stores a CA, durably.
+    pub(crate) fn save_ca(&self, ca: &Ca) -> Result<(), EmulatorError> {
+        let key = ca.key.pem();
         let out = CaOut {
             version: VERSION,
-            pool: pool.to_string(),
-            id: ca.id(),
             private_key: &key,
-            chain: ca.chain(),
+            chain: ca
+                .authority
+                .as_deref()
+                .map(Authority::chain)
+                .unwrap_or_default(),
+            ca: &ca.record,
         };
+        let path = self.ca_path(&ca.record.pool, &ca.record.id);
         write_json(&path, &out, Durable::Yes)
+    }
+
+    /// Forgets a CA that its pool no longer names.
+    pub(crate) fn remove_ca(&self, ca: &CaRecord) {
+        remove(&self.ca_path(&ca.pool, &ca.id));
+    }
+
+    /// The stored IAM policies of projects.
+    pub(crate) fn load_projects(&self) -> Result<BTreeMap<String, Policy>, EmulatorError> {
+        let stored = read_json::<StoredProjects>(&self.projects_path())?;
+        Ok(stored.map(|stored| stored.policies).unwrap_or_default())
+    }
+
+    /// Stores the IAM policies of all projects, durably.
+    pub(crate) fn save_projects(
+        &self,
+        policies: &BTreeMap<String, Policy>,
+    ) -> Result<(), EmulatorError> {
+        let stored = StoredProjects {
+            version: VERSION,
+            policies: policies.clone(),
+        };
+        write_json(&self.projects_path(), &stored, Durable::Yes)
     }
 
     /// Every stored certificate, in no order.
     pub(crate) fn load_certificates(&self) -> Result<Vec<StoredCertificate>, EmulatorError> {
-        let dir = self.dir.join("certificates");
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(failed("read", &dir))? {
-            let path = entry.map_err(failed("read", &dir))?.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            if let Some(stored) = read_json::<StoredCertificate>(&path)? {
-                if stored.version != VERSION {
-                    let reason = "it was written by another version";
-                    return Err(EmulatorError::StateCorrupt { path, reason });
-                }
-                found.push(stored);
-            }
-        }
-        Ok(found)
+        let paths = self.json_files("certificates")?;
+        paths
+            .iter()
+            .filter_map(|path| read_json::<StoredCertificate>(path).transpose())
+            .collect()
     }
 
     pub(crate) fn save_certificate(&self, stored: &StoredCertificate) -> Result<(), EmulatorError> {
@@ -177,16 +294,38 @@ impl StateDir {
     /// Forgets a certificate. One that cannot be removed is only untidy: it is skipped by its age
     /// at the next start.
     pub(crate) fn remove_certificate(&self, certificate: &CertificateJson) {
-        let path = self.certificate_path(certificate);
-        if let Err(error) = fs::remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "cannot remove an old certificate");
-        }
+        remove(&self.certificate_path(certificate));
     }
 
-    fn ca_path(&self, pool: &PoolName) -> PathBuf {
+    fn json_files(&self, directory: &str) -> Result<Vec<PathBuf>, EmulatorError> {
+        let dir = self.dir.join(directory);
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(failed("read", &dir))? {
+            let path = entry.map_err(failed("read", &dir))?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
+                paths.push(path);
+            }
+        }
+        Ok(paths)
+    }
+
+    fn pool_path(&self, pool: &PoolName) -> PathBuf {
+        self.dir
+            .join("pools")
+            .join(format!("{}.json", pool.file_stem()))
+    }
+
+    fn ca_path(&self, pool: &PoolName, id: &str) -> PathBuf {
         self.dir
             .join("cas")
-            .join(format!("{}.json", pool.file_stem()))
+            .join(format!("{}.{id}.json", pool.file_stem()))
+    }
+
+    fn projects_path(&self) -> PathBuf {
+        self.dir.join("projects.json")
     }
 
     fn certificate_path(&self, certificate: &CertificateJson) -> PathBuf {
@@ -212,12 +351,12 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EmulatorErro
         Err(source) => return Err(failed("read", path)(source)),
     };
     // serde's message may quote the file, and the file may hold a key.
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|_error| EmulatorError::StateCorrupt {
-            path: path.to_owned(),
-            reason: "it is not the JSON that the emulator wrote",
-        })
+    let unreadable = |_| corrupt(path, "it is not the JSON that the emulator wrote");
+    let versioned: Versioned = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    if versioned.version != VERSION {
+        return Err(corrupt(path, "it was written by another version"));
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
 }
 
 fn write_json(path: &Path, value: &impl Serialize, durable: Durable) -> Result<(), EmulatorError> {
@@ -251,6 +390,20 @@ fn make_dir(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+/// Removes a file that nothing names any more; when that fails it is only untidy.
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "cannot remove an old file");
+    }
+}
+
+fn corrupt(path: &Path, reason: &'static str) -> EmulatorError {
+    EmulatorError::StateCorrupt {
+        path: path.to_owned(),
+        reason,
+    }
 }
 
 fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> EmulatorError {

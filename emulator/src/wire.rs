@@ -4,13 +4,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::errors::ApiError;
-use crate::policy::IssuancePolicy;
-use crate::pool::Tier;
 use crate::scalars::{Base64Bytes, NameOrNumber, ProtoDuration};
 
 /// The answer to a create or get: one issued certificate.
@@ -39,8 +36,11 @@ pub struct CertificateJson {
     pub certificate_description: CertificateDescription,
     /// When the certificate was created.
     pub create_time: Timestamp,
-    /// When the resource last changed: never after its creation.
+    /// When the resource last changed.
     pub update_time: Timestamp,
+    /// When and why the certificate was revoked; absent when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_details: Option<RevocationDetails>,
     /// The request's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -57,11 +57,24 @@ pub struct CertificateDescription {
     /// The certified key.
     pub public_key: PublicKeyJson,
     /// The subject key identifier.
+    #[serde(default, skip_serializing_if = "KeyId::is_empty")]
     pub subject_key_id: KeyId,
-    /// The authority key identifier.
+    /// The authority key identifier. A root has none.
+    #[serde(default, skip_serializing_if = "KeyId::is_empty")]
     pub authority_key_id: KeyId,
     /// Where the issuer's certificate can be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aia_issuing_certificate_urls: Vec<String>,
+    /// The hash of the certificate.
+    pub cert_fingerprint: Fingerprint,
+}
+
+/// The hash of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fingerprint {
+    /// SHA-256 of the certificate's DER in lowercase hex.
+    pub sha256_hash: String,
 }
 
 /// Subject, names, serial and validity of a certificate.
@@ -83,11 +96,47 @@ pub struct SubjectDescription {
 }
 
 /// A key identifier.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyId {
     /// The identifier in lowercase hex.
     pub key_id: String,
+}
+
+impl KeyId {
+    fn is_empty(&self) -> bool {
+        self.key_id.is_empty()
+    }
+}
+
+/// When and why a certificate was revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevocationDetails {
+    /// Why.
+    pub revocation_state: RevocationReason,
+    /// When.
+    pub revocation_time: Timestamp,
+}
+
+/// Why a certificate was revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE", try_from = "NameOrNumber")]
+#[expect(
+    missing_docs,
+    reason = "the reasons of RFC 5280, section 5.3.1, by the names of the wire format"
+)]
+pub enum RevocationReason {
+    #[default]
+    RevocationReasonUnspecified,
+    KeyCompromise,
+    CertificateAuthorityCompromise,
+    AffiliationChanged,
+    Superseded,
+    CessationOfOperation,
+    CertificateHold,
+    PrivilegeWithdrawn,
+    AttributeAuthorityCompromise,
 }
 
 /// A distinguished name by its known attributes.
@@ -247,19 +296,6 @@ pub enum KeyFormat {
     Pem,
 }
 
-/// A pool as `GET` answers it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CaPoolJson {
-    /// `projects/P/locations/L/caPools/N`.
-    pub name: String,
-    /// The pool's tier.
-    pub tier: Tier,
-    /// What the pool signs.
-    #[serde(default)]
-    pub issuance_policy: IssuancePolicy,
-}
-
 /// The chains of a pool's CAs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -275,7 +311,10 @@ pub struct CertChain {
     pub certificates: Vec<String>,
 }
 
-/// The body of a create request. What the service fills in itself (`name`) is accepted and ignored.
+/// The body of a create request. What the service fills in itself (`name`, [`OUTPUT_ONLY`]) is
+/// accepted and ignored.
+///
+/// [`OUTPUT_ONLY`]: crate::json::OUTPUT_ONLY
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CreateBody {
@@ -318,13 +357,6 @@ pub(crate) enum SubjectMode {
     RdnSequence,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct FetchCaCertsBody {
-    #[serde(default, rename = "requestId")]
-    _request_id: Option<String>,
-}
-
 impl TryFrom<NameOrNumber> for KeyFormat {
     type Error = String;
 
@@ -349,30 +381,30 @@ impl TryFrom<NameOrNumber> for SubjectMode {
     }
 }
 
-/// Reads a request's body, worded like the service when it cannot.
-pub(crate) fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, ApiError> {
-    T::deserialize(value).map_err(|error| ApiError::invalid(payload_message(&error.to_string())))
-}
+impl TryFrom<NameOrNumber> for RevocationReason {
+    type Error = String;
 
-/// Reads bytes as JSON; nothing at all counts as an empty object.
-pub(crate) fn parse_json(body: &[u8]) -> Result<Value, ApiError> {
-    if body.is_empty() {
-        return Ok(Value::Object(serde_json::Map::new()));
-    }
-    serde_json::from_slice(body)
-        .map_err(|error| ApiError::invalid(format!("Invalid JSON payload received. {error}")))
-}
-
-/// serde names an unknown field between backticks; the service names it between quotes.
-fn payload_message(serde: &str) -> String {
-    match serde
-        .strip_prefix("unknown field `")
-        .and_then(|rest| rest.split_once('`'))
-    {
-        Some((name, _)) => {
-            format!("Invalid JSON payload received. Unknown name \"{name}\": Cannot find field.")
-        }
-        None => format!("Invalid JSON payload received. {serde}"),
+    fn try_from(value: NameOrNumber) -> Result<Self, String> {
+        value.pick(&[
+            (
+                "REVOCATION_REASON_UNSPECIFIED",
+                Self::RevocationReasonUnspecified,
+            ),
+            ("KEY_COMPROMISE", Self::KeyCompromise),
+            (
+                "CERTIFICATE_AUTHORITY_COMPROMISE",
+                Self::CertificateAuthorityCompromise,
+            ),
+            ("AFFILIATION_CHANGED", Self::AffiliationChanged),
+            ("SUPERSEDED", Self::Superseded),
+            ("CESSATION_OF_OPERATION", Self::CessationOfOperation),
+            ("CERTIFICATE_HOLD", Self::CertificateHold),
+            ("PRIVILEGE_WITHDRAWN", Self::PrivilegeWithdrawn),
+            (
+                "ATTRIBUTE_AUTHORITY_COMPROMISE",
+                Self::AttributeAuthorityCompromise,
+            ),
+        ])
     }
 }
 
@@ -389,21 +421,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn an_unknown_field_is_named_as_the_service_names_it() {
-        for body in [
-            json!({ "lifetme": "60s" }),
-            json!({ "config": { "lifetme": 1 } }),
-            json!({ "config": { "x509Config": { "keyUsage": { "lifetme": {} } } } }),
-        ] {
-            let error = from_value::<CreateBody>(&body).unwrap_err();
-            assert_eq!(
-                error.message,
-                "Invalid JSON payload received. Unknown name \"lifetme\": Cannot find field."
-            );
-        }
-    }
 
     #[test]
     fn enums_come_by_name_or_by_number() {

@@ -358,7 +358,7 @@ fn a_wrong_request_is_refused_with_the_reason() {
         (|b| b["subjectMode"] = json!("reflected"), "none of"),
         (
             |b| b["config"]["x509Config"]["caOptions"]["isCa"] = json!(true),
-            "leaves only",
+            "its own path length is 0",
         ),
         (
             |b| b["requestedNotBeforeTime"] = json!("2026-01-01T00:00:00Z"),

@@ -98,7 +98,12 @@ async fn pools_chains_and_certificates_can_be_read() {
     };
     assert_eq!(
         get(ISSUING).await,
-        json!({ "name": ISSUING, "tier": "DEVOPS", "issuancePolicy": {} })
+        json!({
+            "name": ISSUING,
+            "tier": "DEVOPS",
+            "issuancePolicy": {},
+            "publishingOptions": { "publishCaCert": true, "encodingFormat": "PEM" },
+        })
     );
     assert_eq!(get(ROOT).await["tier"], "ENTERPRISE");
     for sent in ["", "{}", r#"{"requestId":"x"}"#] {
@@ -177,8 +182,8 @@ async fn errors_have_googles_shape() {
             "POST",
             &format!("{ROOT}/certificates/a:revoke"),
             "{}",
-            501,
-            "UNIMPLEMENTED",
+            404,
+            "NOT_FOUND",
         ),
         (
             "POST",

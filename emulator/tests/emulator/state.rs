@@ -72,8 +72,9 @@ fn a_corrupt_state_file_stops_the_start_and_is_named() {
     create(&emulator, ISSUING, &request(1), &body()).unwrap();
     drop(emulator);
     let mut paths = files(&dir.path().join("cas"));
+    paths.extend(files(&dir.path().join("pools")));
     paths.extend(files(&dir.path().join("certificates")));
-    assert_eq!(paths.len(), 3);
+    assert_eq!(paths.len(), 5);
     for path in paths {
         let good = fs::read(&path).unwrap();
         let mut wrong_version: serde_json::Value = serde_json::from_slice(&good).unwrap();
@@ -104,20 +105,40 @@ fn a_corrupt_state_file_stops_the_start_and_is_named() {
 }
 
 #[test]
-fn a_root_that_went_missing_is_not_replaced_under_its_subordinate() {
+fn a_file_that_went_missing_is_not_made_anew() {
     let dir = TempDir::new().unwrap();
     drop(build(guide(), Some(dir.path())).unwrap());
-    let root = files(&dir.path().join("cas"))
+    let ca = files(&dir.path().join("cas"))
         .into_iter()
-        .find(|p| p.ends_with("p.l.root-pool.json"));
-    fs::remove_file(root.unwrap()).unwrap();
+        .find(|path| path.to_string_lossy().contains("p.l.root-pool."));
+    for (path, problem) in [
+        (ca.unwrap(), "it is missing, but its pool names it"),
+        (
+            dir.path().join("pools/p.l.root-pool.json"),
+            "the file of its pool is missing",
+        ),
+    ] {
+        let content = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let error = build(guide(), Some(dir.path())).err().unwrap();
+        assert!(error.to_string().contains(problem), "{error}");
+        fs::write(&path, content).unwrap();
+    }
+    build(guide(), Some(dir.path())).unwrap();
+}
+
+#[test]
+fn a_directory_of_an_older_version_is_refused_in_words() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("cas")).unwrap();
+    let old = dir.path().join("cas/p.l.root-pool.json");
+    let content =
+        r#"{"version": 1, "pool": "projects/p/locations/l/caPools/root-pool", "id": "a"}"#;
+    fs::write(&old, content).unwrap();
     let error = build(guide(), Some(dir.path())).err().unwrap();
-    assert!(
-        error
-            .to_string()
-            .contains("not signed by the CA of the parent pool"),
-        "{error}"
-    );
+    let text = error.to_string();
+    assert!(text.contains("written by another version"), "{text}");
+    assert!(text.contains("delete the whole state directory"), "{text}");
 }
 
 #[test]
@@ -149,7 +170,7 @@ fn state_is_readable_by_its_owner_alone() {
     create(&emulator, ISSUING, &request(1), &body()).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state), 0o700);
-    for directory in ["cas", "certificates"] {
+    for directory in ["cas", "pools", "certificates"] {
         for path in files(&state.join(directory)) {
             assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
