@@ -41,6 +41,11 @@ pub enum PlanError {
         /// The workload's trust domain.
         trust_domain: TrustDomain,
     },
+    /// The name would have to come from a token that the workload does not have.
+    #[error(
+        "the workload has no tokenFile, and with --identity reflected its certificates are asked for with its own token; name the file"
+    )]
+    NoTokenFile,
     /// Namespace and service account make no SPIFFE ID.
     #[error(
         "namespace \"{namespace}\" and service account \"{service_account}\" make no SPIFFE ID: {reason}"

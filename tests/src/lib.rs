@@ -19,6 +19,7 @@ use certagent::{
     cas::Endpoint,
     clock::{Clock as _, ManualClock, SharedClock},
     config::ConfigFiles,
+    google::IdentityChoice,
     run::agent::{self, AgentOptions, RunningAgent},
     status::VolumeStatus,
 };
@@ -222,6 +223,7 @@ spec:
         AgentOptions {
             config: ConfigFiles::new(vec![self.config_dir()], self.settings()),
             endpoint: Endpoint::parse(&self.endpoint).expect("an endpoint"),
+            identity: IdentityChoice::None,
             state_dir: self.state_dir(),
             allow_disk: true,
             admin: Some(([127, 0, 0, 1], 0).into()),

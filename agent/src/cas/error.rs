@@ -21,6 +21,8 @@ const LONGEST_EXCERPT: usize = 120;
 pub enum Call {
     /// Asks for a certificate.
     CreateCertificate,
+    /// The same, for the caller's own identity.
+    CreateCertificateForSelf,
     /// Fetches a certificate by its id.
     GetCertificate,
     /// Asks for a pool's tier and policy.
@@ -236,7 +238,7 @@ fn answered(call: Call, http: u16, status: Option<&str>) -> &'static str {
         (401, _) => "the service wants to know who asks, and this version has no identity to show",
         (404, _) if call == Call::GetCertificate => "the pool keeps no certificate under this id",
         (404, _) => "compare the name in the configuration with the pools that exist there",
-        (409, Some("ALREADY_EXISTS")) if call == Call::CreateCertificate => {
+        (409, Some("ALREADY_EXISTS")) if call.creates() => {
             "the ids of this request were used before, for this key"
         }
         (412, _) | (400, Some("FAILED_PRECONDITION")) => {
@@ -278,7 +280,7 @@ impl Call {
     /// The name of the method, as audit logs show it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::CreateCertificate => "CreateCertificate",
+            Self::CreateCertificate | Self::CreateCertificateForSelf => "CreateCertificate",
             Self::GetCertificate => "GetCertificate",
             Self::GetCaPool => "GetCaPool",
             Self::FetchCaCerts => "FetchCaCerts",
@@ -287,10 +289,19 @@ impl Call {
         }
     }
 
+    /// Whether it asks for a certificate.
+    fn creates(self) -> bool {
+        matches!(
+            self,
+            Self::CreateCertificate | Self::CreateCertificateForSelf
+        )
+    }
+
     /// The permission that the call needs.
     pub fn permission(self) -> &'static str {
         match self {
             Self::CreateCertificate | Self::ValidateCertificate => "privateca.certificates.create",
+            Self::CreateCertificateForSelf => "privateca.certificates.createForSelf",
             Self::GetCertificate => "privateca.certificates.get",
             Self::GetCaPool | Self::FetchCaCerts => "privateca.caPools.get",
             Self::ListCertificateAuthorities => "privateca.certificateAuthorities.list",

@@ -10,12 +10,7 @@ mod pools;
 use std::sync::Arc;
 
 use certagent_core::{
-    backoff,
-    issued::CheckError,
-    outcome::Pace,
-    plan::{IssuePlan, PlanError},
-    pool::CaPoolName,
-    rotation,
+    backoff, issued::CheckError, outcome::Pace, plan::PlanError, pool::CaPoolName, rotation,
 };
 use certagent_svid::TrustDomain;
 use jiff::{SignedDuration, Timestamp};
@@ -148,11 +143,7 @@ pub async fn provision(
     let began = context.clock.now();
     let config = Arc::clone(&context.config.borrow().config);
     let trust = Arc::clone(&context.trust.borrow());
-    let plan = IssuePlan::new(
-        &config.certificates,
-        &config.trust,
-        held.spiffe_id().clone(),
-    )?;
+    let plan = held.plan(&config)?;
     let bundle = trust
         .bundle(held.trust_domain())
         .ok_or_else(|| ProvisionError::NoRoots {
@@ -193,12 +184,7 @@ pub fn resumes(context: &Context, held: &mut Held) -> Result<bool, ProvisionErro
 pub async fn ca_until(context: &Context, held: &Held) -> Option<Timestamp> {
     let config = Arc::clone(&context.config.borrow().config);
     let trust = Arc::clone(&context.trust.borrow());
-    let plan = IssuePlan::new(
-        &config.certificates,
-        &config.trust,
-        held.spiffe_id().clone(),
-    )
-    .ok()?;
+    let plan = held.plan(&config).ok()?;
     let bundle = trust.bundle(held.trust_domain())?;
     let pool = config.certificates.pools.first()?;
     let behalf = held.behalf(context.clock.now());

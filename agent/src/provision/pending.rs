@@ -28,7 +28,7 @@ pub(super) fn usable(
     }
     // Whether an earlier process had sent it is not known.
     request.outcome_unknown |= held.must_resume();
-    if request.plan.spiffe_id != *held.spiffe_id() || !request.may_be_replayed(now) {
+    if !held.is_for_us(&request) || !request.may_be_replayed(now) {
         give_up(context, held, &request)?;
         return Ok(None);
     }

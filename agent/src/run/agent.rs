@@ -1,8 +1,13 @@
 //! `certagent run`: the plain agent, for a sidecar or a machine.
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, bail};
-use certagent_core::config::Config;
+use certagent_core::{config::Config, request::SubjectMode};
 use jiff::SignedDuration;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -10,10 +15,10 @@ use tracing::{error, info};
 
 use crate::{
     admin::{self, Metrics},
-    cas::{CasClient, Endpoint},
+    cas::{CasClient, Endpoint, Roots},
     clock::SharedClock,
     config::{ActiveConfig, ConfigFiles},
-    google::Identity,
+    google::{Exchange, Identity, IdentityChoice, TokenFiles},
     held::Assignment,
     issuer::CasIssuer,
     keys::Keys,
@@ -34,6 +39,8 @@ pub struct AgentOptions {
     pub config: ConfigFiles,
     /// The CA Service endpoint.
     pub endpoint: Endpoint,
+    /// Who the agent is to Google.
+    pub identity: IdentityChoice,
     /// Where records and pending requests are kept.
     pub state_dir: PathBuf,
     /// The state may be on a disk.
@@ -61,6 +68,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     let AgentOptions {
         config,
         endpoint,
+        identity,
         state_dir,
         allow_disk,
         admin,
@@ -68,6 +76,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         clock,
     } = options;
     raise_open_files();
+    let subject_mode = identity.subject_mode();
     let state = Arc::new(StateDir::open(&state_dir, allow_disk)?);
     let metrics = Arc::new(Metrics::default());
 
@@ -77,7 +86,20 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         Arc::clone(&clock),
         cancel.clone(),
     )?;
-    let client = CasClient::new(&endpoint, Identity::Anonymous)?;
+    let asked = identity.endpoints().into_iter().chain([&endpoint]);
+    let roots = if asked.into_iter().any(Endpoint::is_https) {
+        Roots::load(None)?
+    } else {
+        Roots::none()
+    };
+    let identity = match identity {
+        IdentityChoice::None => Identity::Anonymous,
+        IdentityChoice::Reflected(options) => {
+            let files = token_files(config.clone());
+            Identity::Reflected(Exchange::new(&options, &roots, Arc::clone(&clock), files)?)
+        }
+    };
+    let client = CasClient::with_roots(&endpoint, &roots, identity)?;
     let (roots, mut trust) = TrustTask::new(client.clone(), Arc::clone(&clock), config.clone());
     let roots = tokio::spawn(roots.run(cancel.clone()));
     // With or without an answer: what is not known yet is asked for again.
@@ -101,7 +123,12 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         metrics: Arc::clone(&metrics),
     };
     let volumes = Arc::new(Volumes::new(context, state));
-    let assigned = assign(&volumes, &BTreeMap::new(), &config.borrow().config);
+    let assigned = assign(
+        &volumes,
+        &BTreeMap::new(),
+        &config.borrow().config,
+        subject_mode,
+    );
     if assigned.opened == 0 && assigned.failed > 0 {
         bail!("none of the volumes can be used; the errors above say why");
     }
@@ -130,6 +157,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
             Arc::clone(&volumes),
             config.clone(),
             assigned.ids,
+            subject_mode,
             cancel.clone(),
         )),
     ];
@@ -242,12 +270,25 @@ async fn follow(
     volumes: Arc<Volumes>,
     mut config: watch::Receiver<Arc<ActiveConfig>>,
     mut ids: BTreeMap<String, VolumeId>,
+    subject_mode: SubjectMode,
     cancel: CancellationToken,
 ) {
     while let Some(Ok(())) = cancel.run_until_cancelled(config.changed()).await {
         let active = Arc::clone(&config.borrow_and_update());
-        ids = assign(&volumes, &ids, &active.config).ids;
+        ids = assign(&volumes, &ids, &active.config, subject_mode).ids;
     }
+}
+
+/// The token files of the workloads, as the configuration names them at any moment.
+fn token_files(config: watch::Receiver<Arc<ActiveConfig>>) -> TokenFiles {
+    Arc::new(move || {
+        let active = Arc::clone(&config.borrow());
+        let files = active.config.workloads.iter();
+        files
+            .filter_map(|workload| workload.token_file.as_deref())
+            .map(|file| Arc::from(Path::new(file)))
+            .collect()
+    })
 }
 
 /// What [`assign`] did.
@@ -259,14 +300,19 @@ struct Assigned {
 
 /// Publishes every workload and forgets those that are gone. What is wrong with one harms that
 /// one, and is tried again.
-fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Config) -> Assigned {
+fn assign(
+    volumes: &Volumes,
+    before: &BTreeMap<String, VolumeId>,
+    config: &Config,
+    subject_mode: SubjectMode,
+) -> Assigned {
     let mut assigned = Assigned {
         ids: BTreeMap::new(),
         opened: 0,
         failed: 0,
     };
     for workload in &config.workloads {
-        let result = Assignment::of(workload)
+        let result = Assignment::of(workload, subject_mode)
             .map_err(anyhow::Error::from)
             .and_then(|assignment| {
                 let id = VolumeId::of(&assignment.path);

@@ -2,6 +2,7 @@
 pub mod agent;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod identity;
 mod inspect;
 #[cfg(feature = "emulator")]
 mod quickstart;
@@ -76,7 +77,7 @@ fn run(cli: Cli) -> Result<Exit> {
     let log = logging::init(&cli.log, filter);
     let clock: SharedClock = Arc::new(SystemClock);
     match cli.command {
-        Command::Run(args) => block_on(run_agent(args, clock)),
+        Command::Run(args) => block_on(run_agent(*args, clock)),
         Command::Wait(args) => block_on(inspect::wait(args, clock)),
         Command::Inspect(args) => inspect::inspect(&args, &clock),
         Command::Validate(args) => validate::run(args),
@@ -110,6 +111,7 @@ async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
         })
         .map_err(|error| usage(&error))?,
         config: ConfigFiles::new(args.config.clone(), args.settings()),
+        identity: identity::choice(args.identity, &args.exchange)?,
         allow_disk: args.allow_disk,
         admin: args.admin,
         quota_share: args.quota_share,

@@ -4,7 +4,7 @@ use certagent_core::config::{Config, Problem, Settings};
 use serde::Serialize;
 
 use crate::{
-    cli::{Exit, Output, ValidateArgs, print},
+    cli::{Exit, IdentityMode, Output, ValidateArgs, print},
     config::{ConfigFiles, Found},
 };
 
@@ -16,6 +16,7 @@ pub(super) fn run(args: ValidateArgs) -> Result<Exit> {
     let settings = Settings {
         lift_minimums: args.lift_minimums,
         trust_domain: args.trust_domain,
+        subject_mode: args.identity.map(IdentityMode::subject_mode),
         workload: None,
     };
     let found = ConfigFiles::new(args.paths, settings).load();
