@@ -27,6 +27,12 @@ fn every_command_line_of_the_documentation_is_understood() {
         "emulator --listen [::1]:8080 --state d --ca-key-algorithm rsa-2048 --project p --location l",
         "validate a b --output json --trust-domain example.org",
         "inspect v --output json --state-dir s",
+        "inspect ./pool",
+        "inspect pool projects/my-project/locations/l/caPools/p",
+        "inspect pool //privateca.googleapis.com/projects/my-project/locations/l/caPools/p \
+         --config a b --output json --spiffe-id spiffe://a/b --ca-endpoint http://127.0.0.1:1",
+        "inspect config a b --output json --trust-domain example.org --lift-minimums \
+         --ca-endpoint http://127.0.0.1:1",
         "completions bash",
         "completions zsh",
         "--log-level certagent=debug,warn completions fish",
@@ -60,6 +66,19 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
         ("emulator", "--listen"),
         ("validate", "<PATH>"),
         ("inspect v --output yaml", "json"),
+        ("inspect", "<DIR>"),
+        ("inspect pool", "<URI>"),
+        ("inspect pool my-pool", "caPools/POOL"),
+        (
+            "inspect pool projects/my-project/locations/l/caPools/p/certificateAuthorities/a",
+            "name its pool",
+        ),
+        (
+            "inspect pool projects/my-project/locations/l/caPools/p --spiffe-id web",
+            "spiffe://",
+        ),
+        ("inspect config", "<PATH>"),
+        ("inspect --output json config a", "cannot be used with"),
         ("completions powershell", "bash"),
         (
             "--log-level certagent=loud inspect v",

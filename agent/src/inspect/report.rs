@@ -136,6 +136,15 @@ impl<I: CheckName> Findings<I> {
         self.record(id, Finding::Warned(clean(detail)));
     }
 
+    pub(super) fn skipped(&mut self, id: I, why: Skip, detail: &str) {
+        self.record(id, Finding::Skipped(why, clean(detail)));
+    }
+
+    /// The check did not pass, so that what depends on it cannot run.
+    pub(super) fn blocks(&self, id: I) -> bool {
+        self.0.get(&id).is_some_and(Finding::blocks)
+    }
+
     /// Every check, in order. Those that found nothing waited for another.
     pub(super) fn finish(mut self) -> Vec<Check<I>> {
         let mut checks: Vec<Check<I>> = Vec::new();

@@ -72,7 +72,7 @@ mod tests {
         let Command::Run(args) = cli.command else {
             panic!()
         };
-        choice(args.identity, &args.exchange).map_err(|error| error.to_string())
+        choice(args.ca.identity, &args.exchange).map_err(|error| error.to_string())
     }
 
     #[test]
