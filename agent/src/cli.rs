@@ -15,6 +15,8 @@ use certagent_core::{
 use certagent_svid::TrustDomain;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::trust::Fingerprint;
+
 pub(crate) use exit::Exit;
 
 const ABOUT: &str = "SPIFFE certificates for workloads, from CA Service, kept fresh";
@@ -182,6 +184,15 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "URL", env = "CERTAGENT_CA_ENDPOINT")]
     #[arg(default_value = "https://privateca.googleapis.com")]
     pub(crate) ca_endpoint: String,
+    /// In an emergency: drop this root, by the SHA-256 of its certificate, from every bundle at
+    /// once, whoever still names it; may be given several times
+    #[arg(
+        long,
+        value_name = "SHA256",
+        env = "CERTAGENT_DISTRUST",
+        value_delimiter = ','
+    )]
+    pub(crate) distrust: Vec<Fingerprint>,
     /// Where records and pending requests are kept, out of the workloads' sight
     /// [default: `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/certagent`]
     #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]

@@ -16,11 +16,12 @@ use std::{
 };
 
 use certagent::{
-    cas::Endpoint,
+    cas::{Endpoint, Roots},
     clock::{Clock as _, ManualClock, SharedClock},
     config::ConfigFiles,
     run::agent::{self, AgentOptions, RunningAgent},
     status::VolumeStatus,
+    trust::Distrust,
 };
 use certagent_core::config::Settings;
 use certagent_credentials::Snapshot;
@@ -222,6 +223,8 @@ spec:
         AgentOptions {
             config: ConfigFiles::new(vec![self.config_dir()], self.settings()),
             endpoint: Endpoint::parse(&self.endpoint).expect("an endpoint"),
+            roots: Roots::none(),
+            distrust: Distrust::default(),
             state_dir: self.state_dir(),
             allow_disk: true,
             admin: Some(([127, 0, 0, 1], 0).into()),

@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use crate::{
     admin::{self, Metrics},
-    cas::{CasClient, Endpoint},
+    cas::{CasClient, Endpoint, Roots},
     clock::SharedClock,
     config::{ActiveConfig, ConfigFiles},
     google::Identity,
@@ -19,7 +19,7 @@ use crate::{
     keys::Keys,
     provision::Context,
     status::VolumeStatus,
-    trust::{TrustTask, wait_ready},
+    trust::{Distrust, EndpointClient, Sources, TrustTask, wait_ready},
     volume::{StateDir, VolumeId},
     volumes::Volumes,
 };
@@ -33,6 +33,10 @@ pub struct AgentOptions {
     pub config: ConfigFiles,
     /// The CA Service endpoint.
     pub endpoint: Endpoint,
+    /// The CA certificates that https servers are checked by.
+    pub roots: Roots,
+    /// Roots of workloads that are in no bundle.
+    pub distrust: Distrust,
     /// Where records and pending requests are kept.
     pub state_dir: PathBuf,
     /// The state may be on a disk.
@@ -58,6 +62,8 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     let AgentOptions {
         config,
         endpoint,
+        roots,
+        distrust,
         state_dir,
         allow_disk,
         admin,
@@ -74,7 +80,18 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         cancel.clone(),
     )?;
     let client = CasClient::new(&endpoint, Identity::Anonymous)?;
-    let (roots, mut trust) = TrustTask::new(client.clone(), Arc::clone(&clock), config.clone());
+    let sources = Sources {
+        pools: client.clone(),
+        endpoints: EndpointClient::new(&roots)?,
+    };
+    let (roots, mut trust) = TrustTask::new(
+        sources,
+        distrust,
+        Arc::clone(&state),
+        Arc::clone(&clock),
+        config.clone(),
+    );
+    metrics.watch_trust(trust.clone());
     let roots = tokio::spawn(roots.run(cancel.clone()));
     // With or without an answer: what is not known yet is asked for again.
     if let Some(Err(stopped)) = cancel.run_until_cancelled(wait_ready(&mut trust)).await {

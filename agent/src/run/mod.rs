@@ -24,7 +24,7 @@ use clap::{CommandFactory as _, Parser as _};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    cas::Endpoint,
+    cas::{Endpoint, Roots},
     cli::{Cli, Command, CompletionsArgs, Exit, RunArgs, Shell, print},
     clock::{SharedClock, SystemClock},
     config::ConfigFiles,
@@ -105,6 +105,9 @@ async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
     let options = agent::AgentOptions {
         endpoint: Endpoint::parse(&args.ca_endpoint)
             .map_err(|error| usage(&format_args!("--ca-endpoint: {error}")))?,
+        // Only bundle endpoints need them, and say so when they are missing.
+        roots: Roots::load(None).unwrap_or_else(|_none| Roots::none()),
+        distrust: args.distrust.iter().copied().collect(),
         state_dir: StateDir::default_location(args.state_dir.clone(), |name| {
             std::env::var_os(name)
         })

@@ -14,13 +14,14 @@ use super::{
     quickstart_view,
 };
 use crate::{
-    cas::Endpoint,
+    cas::{Endpoint, Roots},
     cli::{Exit, QuickstartArgs, print},
     clock::SharedClock,
     config::ConfigFiles,
     logging::LogOutput,
     shutdown,
     status::VolumeStatus,
+    trust::Distrust,
 };
 
 /// Builds everything in order, shows it, and ends it. `live` is the log if there is a terminal.
@@ -36,6 +37,9 @@ pub(super) async fn run(
     let (endpoint, ca) = start_ca(&place, cancel.clone()).await?;
     let remark = write_objects(&place, &args)?;
     let options = AgentOptions {
+        // Only bundle endpoints need them, and say so when they are missing.
+        roots: Roots::load(None).unwrap_or_else(|_none| Roots::none()),
+        distrust: Distrust::default(),
         config: ConfigFiles::new(vec![place.config()], settings(&place, args.lift_minimums)),
         endpoint: Endpoint::parse(&endpoint)?,
         state_dir: place.state(),
