@@ -17,6 +17,8 @@ use certagent_core::{
 use certagent_svid::{SpiffeId, TrustDomain};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::trust::Fingerprint;
+
 pub(crate) use exit::Exit;
 
 const ABOUT: &str = "SPIFFE certificates for workloads, from CA Service, kept fresh";
@@ -187,6 +189,15 @@ pub(crate) struct RunArgs {
     /// How CA Service is reached.
     #[command(flatten)]
     pub(crate) ca: CaArgs,
+    /// In an emergency: drop this root, by the SHA-256 of its certificate, from every bundle at
+    /// once, whoever still names it; may be given several times
+    #[arg(
+        long,
+        value_name = "SHA256",
+        env = "CERTAGENT_DISTRUST",
+        value_delimiter = ','
+    )]
+    pub(crate) distrust: Vec<Fingerprint>,
     /// Where records and pending requests are kept, out of the workloads' sight
     /// [default: `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/certagent`]
     #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]

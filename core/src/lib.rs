@@ -13,6 +13,7 @@
 //! Everything that depends on time takes `now`.
 pub mod algorithm;
 pub mod backoff;
+pub mod bundle_endpoint;
 pub mod config;
 pub mod issued;
 pub mod outcome;

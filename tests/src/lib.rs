@@ -16,12 +16,13 @@ use std::{
 };
 
 use certagent::{
-    cas::Endpoint,
+    cas::{Endpoint, Roots},
     clock::{Clock as _, ManualClock, SharedClock},
     config::ConfigFiles,
     google::IdentityChoice,
     run::agent::{self, AgentOptions, RunningAgent},
     status::VolumeStatus,
+    trust::Distrust,
 };
 use certagent_core::config::Settings;
 use certagent_credentials::Snapshot;
@@ -224,6 +225,8 @@ spec:
             config: ConfigFiles::new(vec![self.config_dir()], self.settings()),
             endpoint: Endpoint::parse(&self.endpoint).expect("an endpoint"),
             identity: IdentityChoice::None,
+            roots: Roots::none(),
+            distrust: Distrust::default(),
             state_dir: self.state_dir(),
             allow_disk: true,
             admin: Some(([127, 0, 0, 1], 0).into()),

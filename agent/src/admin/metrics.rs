@@ -13,9 +13,13 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock, atomic::AtomicU64};
+use tokio::sync::watch;
 
-use crate::status::{VolumeState, VolumeStatus};
+use crate::{
+    status::{VolumeState, VolumeStatus},
+    trust::Trust,
+};
 
 /// Seconds; an issuance takes milliseconds with P-256 and a second and a half with RSA-4096, and
 /// one attempt is given up after 20 s.
@@ -39,6 +43,15 @@ pub struct Metrics {
     pool_away: Family<PoolLabel, Gauge>,
     nearest_expiry: Gauge<f64, AtomicU64>,
     config_valid: Gauge,
+    trust: OnceLock<watch::Receiver<Arc<Trust>>>,
+    trust_age: Family<SourceLabel, Gauge<f64, AtomicU64>>,
+    trust_failures: Family<SourceLabel, Gauge>,
+}
+
+/// There are as many sources as the `TrustConfig` has anchors.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    source: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +118,9 @@ impl Metrics {
             pool_away: Family::default(),
             nearest_expiry: Gauge::default(),
             config_valid: Gauge::default(),
+            trust: OnceLock::new(),
+            trust_age: Family::default(),
+            trust_failures: Family::default(),
         };
         metrics.register(version);
         metrics
@@ -167,6 +183,16 @@ impl Metrics {
             "1 if the newest configuration is active, 0 if an earlier one is because it has errors",
             self.config_valid.clone(),
         );
+        registry.register(
+            "trust_source_age_seconds",
+            "Seconds since a source of roots gave them to this process, NaN before the first time",
+            self.trust_age.clone(),
+        );
+        registry.register(
+            "trust_source_failures",
+            "Attempts in a row at which a source of roots gave none; 0 when all is well",
+            self.trust_failures.clone(),
+        );
         let build = Family::<Vec<(String, String)>, ConstOne>::default();
         drop(build.get_or_create(&vec![("version".to_owned(), version.to_owned())]));
         registry.register("build_info", "Always 1; the version is in the label", build);
@@ -217,6 +243,12 @@ impl Metrics {
         self.config_valid.set(is_valid.into());
     }
 
+    /// Where the sources of roots are seen.
+    pub fn watch_trust(&self, trust: watch::Receiver<Arc<Trust>>) {
+        // There is one in a process; a second one would say the same.
+        drop(self.trust.set(trust));
+    }
+
     /// Everything as `OpenMetrics` text, at `now`.
     pub fn render(&self, statuses: &[VolumeStatus], now: Timestamp) -> Result<String, fmt::Error> {
         for state in VolumeState::ALL {
@@ -236,9 +268,30 @@ impl Metrics {
             .min()
             .map_or(f64::NAN, |end| end.duration_since(now).as_secs_f64());
         self.nearest_expiry.set(left);
+        self.look_at_sources(now);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+
+    fn look_at_sources(&self, now: Timestamp) {
+        // Sources that are configured no longer are gone.
+        self.trust_age.clear();
+        self.trust_failures.clear();
+        let Some(trust) = self.trust.get().map(|trust| Arc::clone(&trust.borrow())) else {
+            return;
+        };
+        for (name, source) in trust.sources() {
+            let label = SourceLabel {
+                source: name.to_string(),
+            };
+            let age = source.last_success.map_or(f64::NAN, |last| {
+                now.duration_since(last).as_secs_f64().max(0.0)
+            });
+            self.trust_age.get_or_create(&label).set(age);
+            let failures = self.trust_failures.get_or_create(&label);
+            failures.set(source.failures.into());
+        }
     }
 }
 

@@ -341,7 +341,7 @@ pub(crate) fn printable(text: &str, longest: usize) -> String {
 }
 
 /// The beginning of an answer that is not CA Service's.
-pub(super) fn excerpt(body: &[u8]) -> String {
+pub(crate) fn excerpt(body: &[u8]) -> String {
     // One character has at most four bytes; the rest would be cut anyway.
     let head = body.get(..LONGEST_EXCERPT * 8).unwrap_or(body);
     printable(&String::from_utf8_lossy(head), LONGEST_EXCERPT)

@@ -91,6 +91,16 @@ pub(crate) fn client(
         .map_err(ClientError::Http)
 }
 
+/// A client of whatever https servers there are on the web; `roots` may be none, and then nobody
+/// is believed.
+pub(crate) fn web_client(
+    roots: &Roots,
+    timeouts: Timeouts,
+) -> Result<reqwest::Client, ClientError> {
+    let builder = builder(roots, timeouts)?.https_only(true);
+    builder.build().map_err(ClientError::Http)
+}
+
 /// What every client has in common: no machine-wide CA certificates are looked for, and no
 /// redirect takes a token elsewhere.
 fn builder(roots: &Roots, timeouts: Timeouts) -> Result<ClientBuilder, ClientError> {

@@ -58,6 +58,8 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
         ("run --config a --admin 9000", "invalid value '9000'"),
         ("run --config a --quota-share 0", "1..=100"),
         ("run --config a --quota-share 101", "1..=100"),
+        ("run --config a --distrust ab12", "64 hex digits"),
+        ("run --config a --distrust root.pem", "openssl x509"),
         ("wait", "<DIR>"),
         ("wait v --timeout 60", "60s, 5m or 24h"),
         ("quickstart --validity 1500ms", "whole seconds"),
@@ -168,6 +170,7 @@ fn every_process_setting_has_an_environment_twin_of_its_name() {
                 "config",
                 "trust-domain",
                 "ca-endpoint",
+                "distrust",
                 "state-dir",
                 "allow-disk",
                 "quota-share",
@@ -204,4 +207,15 @@ fn every_process_setting_has_an_environment_twin_of_its_name() {
             );
         }
     }
+}
+
+#[test]
+fn roots_to_distrust_are_given_one_by_one_or_with_commas() {
+    let [one, two, three] = ["ab", "cd", "ef"].map(|byte| byte.repeat(32));
+    let line = format!("run --config a --distrust {one},{two} --distrust {three}");
+    let Command::Run(args) = parse(&line).unwrap().command else {
+        panic!()
+    };
+    let read: Vec<_> = args.distrust.iter().map(ToString::to_string).collect();
+    assert_eq!(read, [one, two, three]);
 }

@@ -4,6 +4,7 @@ mod found;
 mod trust;
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
@@ -18,6 +19,7 @@ use certagent_core::{
 use certagent_credentials::Snapshot;
 use certagent_svid::{
     Certificate, PrivateKey, PublicKeyKind, SpiffeId, TrustBundle, TrustDomain, bundle_map,
+    verify::VerifyError,
 };
 use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
@@ -108,6 +110,8 @@ pub struct Held {
     sequences: BTreeMap<String, Sequence>,
     published_trust: Option<[u8; 32]>,
     settled: bool,
+    /// Distrusted roots without which the certificate leads nowhere.
+    dropped: Vec<Certificate>,
     resume: bool,
 }
 
@@ -184,6 +188,7 @@ impl Held {
             sequences: BTreeMap::new(),
             published_trust: None,
             settled: false,
+            dropped: Vec::new(),
             resume: false,
         };
         held.take_up(policy, now)?;
@@ -372,6 +377,7 @@ impl Held {
         let checked_to = trust
             .bundle(&self.trust_domain)
             .map_or(&[][..], TrustBundle::roots);
+        let dropped = RefCell::new(None);
         let written = self.dir.write(&content, now, &|snapshot: &Snapshot| {
             // What reads back as the chain and the roots that were verified a moment ago would
             // only verify once more; the signatures are a fifth of a whole issuance.
@@ -381,13 +387,16 @@ impl Held {
                     .iter()
                     .all(|root| snapshot.roots().contains(root))
             {
+                dropped.replace(Some(Vec::new()));
                 return Ok(());
             }
-            let not_before = snapshot.chain().leaf().not_before();
-            snapshot
-                .verify(webpki::ALL_VERIFICATION_ALGS, now.max(not_before))
-                .map(|_| ())
+            dropped.replace(Some(self.verify(snapshot, trust, now)?));
+            Ok::<_, VerifyError>(())
         })?;
+        // Where nothing had to be written nothing was looked at.
+        if let Some(dropped) = dropped.take() {
+            self.dropped = dropped;
+        }
         self.published_trust = Some(trust::hash(&bundles));
         self.settled = true;
         self.sequences = sequences;

@@ -2,7 +2,11 @@
 use std::collections::BTreeMap;
 
 use certagent_credentials::Snapshot;
-use certagent_svid::{TrustBundle, TrustBundles, bundle_map, certificate::hex};
+use certagent_svid::{
+    Certificate, TrustBundle, TrustBundles, bundle_map,
+    certificate::hex,
+    verify::{self, VerifyError},
+};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -19,14 +23,19 @@ impl Held {
         !self.settled || self.published_trust != Some(hash(&self.whole(trust)))
     }
 
-    /// The bundles to publish. A bundle never shrinks because a pool did not answer yet since this
-    /// process began: until every anchor of a domain has, the roots in the volume stay beside the
-    /// new ones.
+    /// The certificate leads to no root but a distrusted one: those who follow the same switch
+    /// refuse it already.
+    pub fn is_distrusted(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
+    /// The bundles to publish: those in force, and beside them what is published already where it
+    /// is not known what an earlier process knew.
     pub(super) fn whole(&self, trust: &Trust) -> TrustBundles {
         let mut bundles = trust.bundles().clone();
-        if bundles
+        if !bundles
             .iter()
-            .all(|bundle| trust.is_complete(bundle.trust_domain()))
+            .any(|bundle| trust.keeps_published(bundle.trust_domain()))
         {
             return bundles;
         }
@@ -37,16 +46,48 @@ impl Held {
             .flat_map(TrustBundles::iter)
         {
             let domain = old.trust_domain();
-            if trust.is_anchored(domain) && !trust.is_complete(domain) {
+            if trust.keeps_published(domain) {
                 let known = bundles
                     .get(domain)
                     .map(TrustBundle::roots)
                     .unwrap_or_default();
-                let both = known.iter().chain(old.roots()).cloned().collect::<Vec<_>>();
+                let old = old.roots().iter().filter(|root| !trust.distrusts(root));
+                let both = known.iter().chain(old).cloned().collect::<Vec<_>>();
                 bundles.insert(TrustBundle::new(domain.clone(), both));
             }
         }
         bundles
+    }
+
+    /// Looks at a generation as its readers will see it.
+    ///
+    /// One whose chain leads to a root that was dropped in an emergency is good, too: the bundle
+    /// must lose that root now, whether or not there is another certificate yet. Gives the dropped
+    /// roots that the chain would need; usually none.
+    pub(super) fn verify(
+        &self,
+        snapshot: &Snapshot,
+        trust: &Trust,
+        now: Timestamp,
+    ) -> Result<Vec<Certificate>, VerifyError> {
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        let moment = now.max(snapshot.chain().leaf().not_before());
+        let Err(error) = snapshot.verify(algorithms, moment) else {
+            return Ok(Vec::new());
+        };
+        let published = self.dir.read_current().ok().flatten();
+        let published = published.iter().flat_map(Snapshot::roots);
+        let dropped: Vec<_> = published
+            .chain(&self.dropped)
+            .filter(|root| trust.distrusts(root))
+            .cloned()
+            .collect();
+        let roots = snapshot.roots().iter().chain(&dropped).cloned();
+        let roots = TrustBundle::new(self.trust_domain.clone(), roots);
+        match verify::path(snapshot.chain(), &roots, algorithms, moment) {
+            Ok(_) => Ok(dropped),
+            Err(_no_better) => Err(error),
+        }
     }
 
     /// Writes the active trust beside the certificate and key that are there, with modes and owner

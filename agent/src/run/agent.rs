@@ -25,7 +25,7 @@ use crate::{
     limit::Limiter,
     provision::Context,
     status::VolumeStatus,
-    trust::{TrustTask, wait_ready},
+    trust::{Distrust, EndpointClient, Sources, TrustTask, wait_ready},
     volume::{StateDir, VolumeId},
     volumes::Volumes,
 };
@@ -41,6 +41,10 @@ pub struct AgentOptions {
     pub endpoint: Endpoint,
     /// Who the agent is to Google.
     pub identity: IdentityChoice,
+    /// The CA certificates that https servers are checked by.
+    pub roots: Roots,
+    /// Roots of workloads that are in no bundle.
+    pub distrust: Distrust,
     /// Where records and pending requests are kept.
     pub state_dir: PathBuf,
     /// The state may be on a disk.
@@ -69,6 +73,8 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         config,
         endpoint,
         identity,
+        roots,
+        distrust,
         state_dir,
         allow_disk,
         admin,
@@ -86,12 +92,6 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         Arc::clone(&clock),
         cancel.clone(),
     )?;
-    let asked = identity.endpoints().into_iter().chain([&endpoint]);
-    let roots = if asked.into_iter().any(Endpoint::is_https) {
-        Roots::load(None)?
-    } else {
-        Roots::none()
-    };
     let identity = match identity {
         IdentityChoice::None => Identity::Anonymous,
         IdentityChoice::Reflected(options) => {
@@ -100,7 +100,18 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         }
     };
     let client = CasClient::with_roots(&endpoint, &roots, identity)?;
-    let (roots, mut trust) = TrustTask::new(client.clone(), Arc::clone(&clock), config.clone());
+    let sources = Sources {
+        pools: client.clone(),
+        endpoints: EndpointClient::new(&roots)?,
+    };
+    let (roots, mut trust) = TrustTask::new(
+        sources,
+        distrust,
+        Arc::clone(&state),
+        Arc::clone(&clock),
+        config.clone(),
+    );
+    metrics.watch_trust(trust.clone());
     let roots = tokio::spawn(roots.run(cancel.clone()));
     // With or without an answer: what is not known yet is asked for again.
     if let Some(Err(stopped)) = cancel.run_until_cancelled(wait_ready(&mut trust)).await {

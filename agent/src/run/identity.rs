@@ -3,7 +3,7 @@ use std::fmt::Display;
 
 use super::UsageError;
 use crate::{
-    cas::Endpoint,
+    cas::{Endpoint, Roots, RootsError},
     cli::{ExchangeArgs, IdentityMode},
     google::{Audience, ExchangeOptions, IdentityChoice, Impersonate, ServiceAccount},
 };
@@ -28,6 +28,16 @@ pub(super) fn choice(
         )));
     }
     Ok(IdentityChoice::None)
+}
+
+/// The CA certificates that https servers are checked by. Where only bundle endpoints could need
+/// them, those say so when they are missing.
+pub(super) fn roots(endpoint: &Endpoint, identity: &IdentityChoice) -> Result<Roots, RootsError> {
+    let mut asked = identity.endpoints().into_iter().chain([endpoint]);
+    match Roots::load(None) {
+        Err(_none) if !asked.any(Endpoint::is_https) => Ok(Roots::none()),
+        roots => roots,
+    }
 }
 
 fn exchange_options(args: &ExchangeArgs) -> Result<ExchangeOptions, UsageError> {

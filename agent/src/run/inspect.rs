@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use super::{UsageError, block_on, endpoint};
 use crate::{
-    cas::CasClient,
+    cas::{CasClient, Roots},
     cli::{
         CaArgs, Exit, IdentityMode, InspectArgs, InspectConfigArgs, InspectPoolArgs,
         InspectSubject, Output, WaitArgs, print,
@@ -18,6 +18,7 @@ use crate::{
     config::{BadConfig, ConfigFiles},
     google::{Caller, Identity},
     inspect::{self, RenewalHint, Wanted},
+    trust::{EndpointClient, Sources},
     volume::{StateDir, VolumeId},
 };
 
@@ -61,8 +62,12 @@ async fn config(args: InspectConfigArgs, clock: SharedClock) -> Result<Exit> {
         workload: None,
     };
     let found = ConfigFiles::new(args.paths.clone(), settings.clone()).load();
+    let sources = Sources {
+        pools: client,
+        endpoints: EndpointClient::new(&Roots::load(None).unwrap_or_else(|_none| Roots::none()))?,
+    };
     let report = inspect::config(
-        &client,
+        &sources,
         &args.paths,
         &found,
         &settings,

@@ -105,14 +105,18 @@ fn run(cli: Cli) -> Result<Exit> {
 async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
     let cancel = shutdown::on_signals().context("cannot wait for signals")?;
     let usage = |error: &dyn std::fmt::Display| UsageError(error.to_string());
+    let endpoint = endpoint(&args.ca)?;
+    let identity = identity::choice(args.ca.identity, &args.exchange)?;
     let options = agent::AgentOptions {
-        endpoint: endpoint(&args.ca)?,
+        roots: identity::roots(&endpoint, &identity)?,
+        endpoint,
+        identity,
+        distrust: args.distrust.iter().copied().collect(),
         state_dir: StateDir::default_location(args.state_dir.clone(), |name| {
             std::env::var_os(name)
         })
         .map_err(|error| usage(&error))?,
         config: ConfigFiles::new(args.config.clone(), args.settings()),
-        identity: identity::choice(args.ca.identity, &args.exchange)?,
         allow_disk: args.allow_disk,
         admin: args.admin,
         quota_share: args.quota_share,

@@ -14,7 +14,7 @@ use super::{
     quickstart_view,
 };
 use crate::{
-    cas::Endpoint,
+    cas::{Endpoint, Roots},
     cli::{Exit, QuickstartArgs, print},
     clock::SharedClock,
     config::ConfigFiles,
@@ -22,6 +22,7 @@ use crate::{
     logging::LogOutput,
     shutdown,
     status::VolumeStatus,
+    trust::Distrust,
 };
 
 /// Builds everything in order, shows it, and ends it. `live` is the log if there is a terminal.
@@ -37,6 +38,9 @@ pub(super) async fn run(
     let (endpoint, ca) = start_ca(&place, cancel.clone()).await?;
     let remark = write_objects(&place, &args)?;
     let options = AgentOptions {
+        // Only bundle endpoints need them, and say so when they are missing.
+        roots: Roots::load(None).unwrap_or_else(|_none| Roots::none()),
+        distrust: Distrust::default(),
         config: ConfigFiles::new(vec![place.config()], settings(&place, args.lift_minimums)),
         endpoint: Endpoint::parse(&endpoint)?,
         identity: IdentityChoice::None,

@@ -1,7 +1,20 @@
 //! Whose roots are trusted: resolved from the `TrustConfig`, kept fresh, never merged over trust
-//! domains.
+//! domains. Added early, removed late, and dropped at once in an emergency.
+pub mod distrust;
+pub mod endpoint;
+mod keeper;
+mod kept;
+#[cfg(test)]
+#[cfg(feature = "emulator")]
+pub(crate) mod lab;
+mod news;
+mod removal;
 pub mod roots;
+pub mod source;
 pub mod task;
 
-pub use roots::{Source, SourceError, Trust, refresh};
-pub use task::{Stopped, TrustTask, wait_ready};
+pub use distrust::{Distrust, Fingerprint, FingerprintError};
+pub use endpoint::EndpointClient;
+pub use roots::Trust;
+pub use source::{Source, SourceError, SourceName};
+pub use task::{Sources, Stopped, TrustTask, wait_ready};

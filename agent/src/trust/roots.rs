@@ -1,127 +1,67 @@
-//! From anchors to roots: what is known of each pool, and the bundles that follow from it.
+//! From anchors to roots: what is known of each source, and the bundles that follow from it.
 use std::collections::{BTreeMap, BTreeSet};
 
-use certagent_core::{
-    config::{TrustAnchor, TrustPolicy},
-    pool::CaPoolName,
-    trust,
-};
+use certagent_core::config::{CertificatePolicy, Config, TrustAnchor, TrustPolicy};
 use certagent_svid::{Certificate, TrustBundle, TrustBundles, TrustDomain};
-use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{
-    cas::{CallError, CasClient},
-    google::Caller,
+use super::{
+    distrust::{self, Distrust},
+    kept::Kept,
+    removal::{DomainMemory, Memory, Named, Rebuilding, Remembered},
+    source::{Answer, Source, SourceError, SourceName},
 };
 
-/// How often a pool is asked for its roots.
-pub const REFRESH: SignedDuration = SignedDuration::from_mins(5);
-/// The first wait for a pool that never answered; it doubles up to [`REFRESH`].
-const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(5);
+/// What the roots that stand in the `TrustConfig` itself are named by in [`Memory`].
+const INLINE: &str = "pemCertificate";
 
 /// The roots of every trust domain of a `TrustConfig`, as far as they are known.
 ///
-/// What a pool once said stays until the pool says something else: a bundle never shrinks because
-/// a pool is away.
+/// What a source once said stays until the source says something else, and a root that nobody
+/// names any more stays for one validity: a bundle never shrinks because a source is away, and
+/// peers with a certificate under the old root are believed as long as that may live.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trust {
     policy: TrustPolicy,
+    validity: SignedDuration,
+    distrust: Distrust,
+    sources: BTreeMap<SourceName, Source>,
+    memory: Memory,
     bundles: TrustBundles,
-    sources: BTreeMap<CaPoolName, Source>,
-}
-
-/// What is known of one pool that a `TrustConfig` names as an anchor.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Source {
-    /// Its roots by its last good answer; empty before the first.
-    pub roots: Vec<Certificate>,
-    /// When it last gave a good answer.
-    pub last_success: Option<Timestamp>,
-    /// Why the last attempt failed; none after a good answer.
-    pub error: Option<SourceError>,
-    /// Attempts that failed in a row.
-    pub failures: u32,
-    /// When it is to be asked again; none before the first attempt.
-    pub due: Option<Timestamp>,
-}
-
-/// Why a pool gave no roots.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SourceError {
-    /// The call failed.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// The pool has no CA.
-    #[error(
-        "the CA pool {pool} has no CA and so no root; create one in it, or remove the pool from the TrustConfig"
-    )]
-    NoRoots {
-        /// The pool.
-        pool: CaPoolName,
-    },
-    /// One of its chains ends in something that cannot be a root.
-    #[error(
-        "the CA pool {pool} gave \"{subject}\" as a root, which is not a CA certificate; look at the CAs of the pool"
-    )]
-    NotACa {
-        /// The pool.
-        pool: CaPoolName,
-        /// The certificate's subject.
-        subject: String,
-    },
-}
-
-/// Asks every pool of `policy` once, at the same time, and gives what is known afterwards; for
-/// pools that fail, what `previous` knew.
-pub async fn refresh(
-    client: &CasClient,
-    policy: &TrustPolicy,
-    previous: &Trust,
-    now: Timestamp,
-) -> Trust {
-    let mut trust = previous.clone();
-    trust.follow(policy);
-    let answers = join_all(trust.sources.keys().map(|pool| fetch(client, pool))).await;
-    let pools: Vec<CaPoolName> = trust.sources.keys().cloned().collect();
-    for (pool, answer) in pools.iter().zip(answers) {
-        trust.record(pool, answer, now);
-    }
-    trust
-}
-
-/// The roots of one pool: the last certificate of each chain.
-pub(super) async fn fetch(
-    client: &CasClient,
-    pool: &CaPoolName,
-) -> Result<Vec<Certificate>, SourceError> {
-    let chains = client.fetch_ca_certs(pool, &Caller::Agent).await?;
-    let roots: Vec<Certificate> = trust::roots(&chains).cloned().collect();
-    if let Some(odd) = roots.iter().find(|root| !root.is_ca()) {
-        let subject = odd.subject_text().to_owned();
-        return Err(SourceError::NotACa {
-            pool: pool.clone(),
-            subject,
-        });
-    }
-    if roots.is_empty() {
-        return Err(SourceError::NoRoots { pool: pool.clone() });
-    }
-    Ok(roots)
 }
 
 impl Trust {
-    /// What is known before any pool was asked: the roots that stand in the policy itself.
+    /// What is known before any source was asked: the roots that stand in the policy itself.
     pub fn new(policy: &TrustPolicy) -> Self {
+        // Without anything to remember nothing can be leaving, so that the moment is of no account.
+        let (kept, moment) = (Kept::default(), Timestamp::UNIX_EPOCH);
+        Self::resume(
+            policy,
+            SignedDuration::ZERO,
+            kept,
+            Distrust::default(),
+            moment,
+        )
+    }
+
+    /// The same with what an earlier process knew.
+    pub(super) fn resume(
+        policy: &TrustPolicy,
+        validity: SignedDuration,
+        kept: Kept,
+        distrust: Distrust,
+        now: Timestamp,
+    ) -> Self {
         let mut trust = Self {
-            policy: TrustPolicy {
-                stores: BTreeMap::new(),
-            },
-            bundles: TrustBundles::default(),
+            policy: policy.clone(),
+            validity,
+            distrust,
             sources: BTreeMap::new(),
+            memory: kept.memory,
+            bundles: TrustBundles::default(),
         };
-        trust.follow(policy);
+        trust.name_sources(&kept.sequences);
+        trust.settle(now);
         trust
     }
 
@@ -135,8 +75,8 @@ impl Trust {
         self.bundles.get(trust_domain)
     }
 
-    /// What is known of each pool.
-    pub fn sources(&self) -> &BTreeMap<CaPoolName, Source> {
+    /// What is known of each source.
+    pub fn sources(&self) -> &BTreeMap<SourceName, Source> {
         &self.sources
     }
 
@@ -145,23 +85,41 @@ impl Trust {
         self.policy.stores.contains_key(trust_domain)
     }
 
-    /// Every anchor of the trust domain has answered at least once. Before that, its bundle may
-    /// lack roots that an earlier run of the program published.
+    /// Every anchor of the trust domain has answered to this process at least once.
     pub fn is_complete(&self, trust_domain: &TrustDomain) -> bool {
-        self.policy.stores.get(trust_domain).is_some_and(|anchors| {
-            anchors.iter().all(|anchor| match anchor {
-                TrustAnchor::Pem(_) => true,
-                TrustAnchor::Pool(pool) => self
-                    .sources
-                    .get(pool)
-                    .is_some_and(|source| source.last_success.is_some()),
-            })
-        })
+        self.policy
+            .stores
+            .get(trust_domain)
+            .is_some_and(|anchors| anchors.iter().all(|anchor| self.has_answered(anchor)))
     }
 
-    /// Every pool was asked at least once, with or without success.
+    /// What an earlier process published for the trust domain is not known: a volume keeps the
+    /// roots that it has beside those of the bundle, except [distrusted](Self::distrusts) ones.
+    pub fn keeps_published(&self, trust_domain: &TrustDomain) -> bool {
+        self.memory
+            .domains
+            .get(trust_domain)
+            .is_some_and(|memory| memory.rebuilding != Rebuilding::No)
+    }
+
+    /// The root must be in no bundle, whoever names it.
+    pub fn distrusts(&self, root: &Certificate) -> bool {
+        self.distrust.has(root)
+    }
+
+    /// The trust domain has roots, and every one of them is distrusted.
+    pub fn is_stripped(&self, trust_domain: &TrustDomain) -> bool {
+        self.bundle(trust_domain).is_none() && self.distrusted(trust_domain).next().is_some()
+    }
+
+    /// Every source was asked at least once, with or without success.
     pub fn is_resolved(&self) -> bool {
         self.sources.values().all(|source| source.due.is_some())
+    }
+
+    /// Volumes have the same to publish.
+    pub fn publishes_as(&self, other: &Self) -> bool {
+        self.bundles == other.bundles && self.rebuilding().eq(other.rebuilding())
     }
 
     /// The anchors of a trust domain for a message, as the `TrustConfig` names them.
@@ -172,7 +130,13 @@ impl Trust {
             .get(trust_domain)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        let names: Vec<String> = anchors.iter().map(|anchor| self.describe(anchor)).collect();
+        let mut names: Vec<String> = anchors.iter().map(|anchor| self.describe(anchor)).collect();
+        names.extend(self.distrusted(trust_domain).map(|root| {
+            format!(
+                "but not {}, which --distrust names",
+                distrust::describe(root)
+            )
+        }));
         if names.is_empty() {
             "none".to_owned()
         } else {
@@ -185,6 +149,16 @@ impl Trust {
         let Some(anchors) = self.policy.stores.get(trust_domain) else {
             return format!("the TrustConfig has no trustStores entry for {trust_domain}");
         };
+        if self.is_stripped(trust_domain) {
+            let roots: Vec<_> = self
+                .distrusted(trust_domain)
+                .map(distrust::describe)
+                .collect();
+            return format!(
+                "--distrust names every root that there is: {}; add an anchor with another root, and have certificates issued below it",
+                roots.join(", ")
+            );
+        }
         let mut causes = anchors.iter().filter_map(|anchor| self.why_unknown(anchor));
         let Some(first) = causes.next() else {
             return "every anchor has answered".to_owned();
@@ -195,94 +169,94 @@ impl Trust {
         }
     }
 
-    fn why_unknown(&self, anchor: &TrustAnchor) -> Option<String> {
-        let TrustAnchor::Pool(pool) = anchor else {
-            return None;
-        };
-        let source = self.sources.get(pool)?;
-        match (&source.error, source.last_success) {
-            (_, Some(_)) => None,
-            (Some(error), None) => Some(error.to_string()),
-            (None, None) => Some(format!("the CA pool {pool} has not been asked yet")),
+    /// What has to outlive this process.
+    pub(super) fn kept(&self) -> Kept {
+        let sequences = self
+            .sources
+            .iter()
+            .filter_map(|(name, source)| Some((name.exact(), source.sequence?)));
+        Kept {
+            memory: self.memory.clone(),
+            sequences: sequences.collect(),
         }
     }
 
-    fn describe(&self, anchor: &TrustAnchor) -> String {
-        match anchor {
-            TrustAnchor::Pem(root) => format!("the pemCertificate \"{}\"", root.subject_text()),
-            TrustAnchor::Pool(pool) => {
-                let is_known = self
-                    .sources
-                    .get(pool)
-                    .is_some_and(|source| source.last_success.is_some());
-                let remark = if is_known {
-                    ""
-                } else {
-                    ", which has not answered yet"
-                };
-                format!("the pool {pool}{remark}")
-            }
-        }
+    /// Every root that is known, distrusted ones included, with its trust domain.
+    pub(super) fn known(&self) -> impl Iterator<Item = (&TrustDomain, &Remembered)> {
+        self.memory
+            .domains
+            .iter()
+            .flat_map(|(domain, memory)| memory.roots.values().map(move |known| (domain, known)))
     }
 
-    /// Follows another policy: its new pools are not known yet, pools that it no longer names are
-    /// forgotten.
-    pub(super) fn follow(&mut self, policy: &TrustPolicy) {
-        if self.policy == *policy {
+    pub(super) fn distrust(&self) -> &Distrust {
+        &self.distrust
+    }
+
+    /// The next moment at which the bundles change by themselves.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.memory.next_end()
+    }
+
+    /// Follows another configuration: its new sources are not known yet, sources that it no longer
+    /// names are forgotten.
+    pub(super) fn follow(&mut self, config: &Config, now: Timestamp) {
+        let validity = validity(&config.certificates);
+        if self.policy == config.trust && self.validity == validity {
             return;
         }
-        self.policy = policy.clone();
-        let named: BTreeSet<&CaPoolName> = policy
-            .stores
-            .values()
-            .flatten()
-            .filter_map(|anchor| match anchor {
-                TrustAnchor::Pool(pool) => Some(pool),
-                TrustAnchor::Pem(_) => None,
-            })
-            .collect();
-        self.sources.retain(|pool, _| named.contains(pool));
-        for pool in named {
-            self.sources.entry(pool.clone()).or_default();
-        }
-        self.rebuild();
+        self.validity = validity;
+        self.policy.clone_from(&config.trust);
+        self.name_sources(&BTreeMap::new());
+        self.settle(now);
     }
 
-    /// Takes the answer of one pool. The log hears of it when something begins or ends, not each
-    /// time.
+    /// Takes the answer of one source.
     pub(super) fn record(
         &mut self,
-        pool: &CaPoolName,
-        answer: Result<Vec<Certificate>, SourceError>,
+        name: &SourceName,
+        answer: Result<Answer, SourceError>,
         now: Timestamp,
     ) {
-        // The policy may have dropped the pool while it was asked.
-        let Some(source) = self.sources.get_mut(pool) else {
+        // The policy may have dropped the source while it was asked.
+        let Some(source) = self.sources.get_mut(name) else {
             return;
         };
-        match answer {
-            Ok(roots) => {
-                if source.error.is_some() {
-                    tracing::info!(%pool, "the roots of the CA pool are known again");
-                }
-                *source = Source {
-                    roots,
-                    last_success: Some(now),
-                    due: Some(later(now, REFRESH)),
-                    ..Source::default()
-                };
-            }
-            Err(error) => {
-                if source.error.is_none() {
-                    let kept = source.roots.len();
-                    tracing::warn!(%error, kept, "cannot refresh the roots of a CA pool; roots that are known are kept");
-                }
-                source.failures = source.failures.saturating_add(1);
-                source.due = Some(later(now, source.wait()));
-                source.error = Some(error);
+        source.record(name, answer, now);
+        self.settle(now);
+    }
+
+    /// Brings the bundles in line with what is known at `now`.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        let mut said: BTreeMap<TrustDomain, Vec<Named<'_>>> = BTreeMap::new();
+        for (domain, anchors) in &self.policy.stores {
+            let inline = anchors.iter().filter_map(|anchor| match anchor {
+                TrustAnchor::Pem(root) => Some(root),
+                TrustAnchor::Pool(_) | TrustAnchor::Endpoint(_) => None,
+            });
+            let named = said.entry(domain.clone()).or_default();
+            named.push(Named {
+                anchor: INLINE.to_owned(),
+                roots: Some(inline.collect()),
+            });
+            for name in anchors.iter().filter_map(SourceName::of) {
+                let source = self.sources.get(&name);
+                let source = source.filter(|source| source.last_success.is_some());
+                named.push(Named {
+                    anchor: name.exact(),
+                    roots: source.map(|source| source.roots.iter().collect()),
+                });
             }
         }
-        self.rebuild();
+        self.memory
+            .follow(&said, self.validity, &self.distrust, now);
+        let bundle = |(domain, memory): (&TrustDomain, &DomainMemory)| {
+            let roots = memory.roots.values().map(|known| &known.root);
+            let roots = roots.filter(|root| !self.distrust.has(root)).cloned();
+            let bundle = TrustBundle::new(domain.clone(), roots);
+            (!bundle.roots().is_empty()).then_some(bundle)
+        };
+        self.bundles = self.memory.domains.iter().filter_map(bundle).collect();
     }
 
     /// Whoever follows trust has something to do: more than dates changed.
@@ -294,48 +268,74 @@ impl Trust {
                 .map(|source| source.error.clone())
                 .collect()
         };
-        self.bundles != earlier.bundles
+        !self.publishes_as(earlier)
             || self.policy != earlier.policy
             || self.is_resolved() != earlier.is_resolved()
             || errors(self) != errors(earlier)
     }
 
-    fn rebuild(&mut self) {
-        let bundle = |(trust_domain, anchors): (&TrustDomain, &Vec<TrustAnchor>)| {
-            let roots = anchors.iter().flat_map(|anchor| match anchor {
-                TrustAnchor::Pem(root) => std::slice::from_ref(root),
-                TrustAnchor::Pool(pool) => self
-                    .sources
-                    .get(pool)
-                    .map(|source| source.roots.as_slice())
-                    .unwrap_or_default(),
-            });
-            let bundle = TrustBundle::new(trust_domain.clone(), roots.cloned());
-            (!bundle.roots().is_empty()).then_some(bundle)
-        };
-        self.bundles = self.policy.stores.iter().filter_map(bundle).collect();
-    }
-}
-
-impl Source {
-    /// It is to be asked at `now`. A moment too far ahead was set before the clock was set back.
-    pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        self.due
-            .is_none_or(|due| due <= now || due > later(now, REFRESH))
-    }
-
-    /// How long to wait after the failures so far. A pool whose roots are known is not urgent.
-    fn wait(&self) -> SignedDuration {
-        if self.last_success.is_some() {
-            return REFRESH;
+    fn name_sources(&mut self, sequences: &BTreeMap<String, u64>) {
+        let anchors = self.policy.stores.values().flatten();
+        let named: BTreeSet<SourceName> = anchors.filter_map(SourceName::of).collect();
+        self.sources.retain(|name, _| named.contains(name));
+        for name in named {
+            let sequence = sequences.get(&name.exact()).copied();
+            self.sources
+                .entry(name)
+                .or_insert_with(|| Source::not_asked(sequence));
         }
-        let doubled = 2_i32.saturating_pow(self.failures.saturating_sub(1));
-        FIRST_WAIT.saturating_mul(doubled).min(REFRESH)
+    }
+
+    fn rebuilding(&self) -> impl Iterator<Item = &TrustDomain> {
+        let domains = self.memory.domains.keys();
+        domains.filter(|domain| self.keeps_published(domain))
+    }
+
+    fn distrusted(&self, trust_domain: &TrustDomain) -> impl Iterator<Item = &Certificate> {
+        let memory = self.memory.domains.get(trust_domain);
+        let roots = memory.into_iter().flat_map(|memory| memory.roots.values());
+        roots
+            .map(|known| &known.root)
+            .filter(|root| self.distrust.has(root))
+    }
+
+    fn source(&self, anchor: &TrustAnchor) -> Option<(SourceName, &Source)> {
+        let name = SourceName::of(anchor)?;
+        let source = self.sources.get(&name)?;
+        Some((name, source))
+    }
+
+    fn has_answered(&self, anchor: &TrustAnchor) -> bool {
+        self.source(anchor)
+            .is_none_or(|(_, source)| source.last_success.is_some())
+    }
+
+    fn why_unknown(&self, anchor: &TrustAnchor) -> Option<String> {
+        let (name, source) = self.source(anchor)?;
+        match (&source.error, source.last_success) {
+            (_, Some(_)) => None,
+            (Some(error), None) => Some(error.to_string()),
+            (None, None) => Some(format!("{} has not been asked yet", name.described())),
+        }
+    }
+
+    fn describe(&self, anchor: &TrustAnchor) -> String {
+        let remark = if self.has_answered(anchor) {
+            ""
+        } else {
+            ", which has not answered yet"
+        };
+        match anchor {
+            TrustAnchor::Pem(root) => format!("the pemCertificate \"{}\"", root.subject_text()),
+            TrustAnchor::Pool(pool) => format!("the pool {pool}{remark}"),
+            TrustAnchor::Endpoint(endpoint) => format!("the bundle endpoint {endpoint}{remark}"),
+        }
     }
 }
 
-fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
-    now.saturating_add(wait).unwrap_or(Timestamp::MAX)
+/// How long certificates live that were issued under a root while it was still named.
+pub(super) fn validity(policy: &CertificatePolicy) -> SignedDuration {
+    SignedDuration::try_from(policy.validity).unwrap_or(SignedDuration::MAX)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! STATE/last-good.json
+//! STATE/trust.json
 //! STATE/volumes/ID/record.json
 //! STATE/volumes/ID/pending/{key.pem,request.json}
 //! ```
@@ -28,6 +29,8 @@ use sha2::{Digest as _, Sha256};
 use super::{Pending, Record, RecordError, at::Filesystem};
 
 const LAST_GOOD: &str = "last-good.json";
+const TRUST: &str = "trust.json";
+const TRUST_ASIDE: &str = "trust.json.corrupt";
 const VOLUMES: &str = "volumes";
 
 /// A volume's id: 32 hex digits of the SHA-256 of its canonical path.
@@ -262,12 +265,30 @@ impl StateDir {
 
     /// The last good config; `None` if none was kept.
     pub fn load_last_good(&self) -> Result<Option<String>, StateError> {
-        let path = self.path.join(LAST_GOOD);
-        let text = load(&path)?.map(String::from_utf8).transpose();
-        text.map_err(|error| {
-            let source = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
-            StateError::io(&path, source)
-        })
+        load_text(&self.path.join(LAST_GOOD))
+    }
+
+    /// Keeps what is known of roots, as text.
+    pub fn save_trust(&self, text: &str) -> Result<(), StateError> {
+        store(&self.path, TRUST, text.as_bytes(), self.on_disk, || ())
+    }
+
+    /// What was known of roots; `None` if nothing was kept.
+    pub fn load_trust(&self) -> Result<Option<String>, StateError> {
+        load_text(&self.trust_path())
+    }
+
+    /// Where what is known of roots is kept, for messages.
+    pub fn trust_path(&self) -> PathBuf {
+        self.path.join(TRUST)
+    }
+
+    /// Moves what was known of roots and cannot be read aside, to `trust.json.corrupt`, for a
+    /// person to look at.
+    pub fn set_trust_aside(&self) -> Result<(), StateError> {
+        let path = self.trust_path();
+        std::fs::rename(&path, self.path.join(TRUST_ASIDE))
+            .map_err(|error| StateError::io(&path, error))
     }
 
     /// A directory that cannot be written is found at the start, not with a key in hand.
@@ -387,6 +408,15 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The content of a text file that may be missing.
+fn load_text(path: &Path) -> Result<Option<String>, StateError> {
+    let text = load(path)?.map(String::from_utf8).transpose();
+    text.map_err(|error| {
+        let source = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
+        StateError::io(path, source)
+    })
 }
 
 /// The content of a file that may be missing.

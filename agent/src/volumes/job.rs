@@ -50,8 +50,8 @@ pub(super) struct Versions(pub(super) Arc<ActiveConfig>, pub(super) Arc<Trust>);
 
 impl PartialEq for Versions {
     fn eq(&self, other: &Self) -> bool {
-        // Each answer of a pool makes a new `Trust`; what counts is what would be written.
-        Arc::ptr_eq(&self.0, &other.0) && self.1.bundles() == other.1.bundles()
+        // Each answer of a source makes a new `Trust`; what counts is what would be written.
+        Arc::ptr_eq(&self.0, &other.0) && self.1.publishes_as(&other.1)
     }
 }
 
@@ -113,8 +113,7 @@ impl Volumes {
         {
             return self.keep(held, turn).await;
         }
-        provision::provision(&self.context, held, turn).await?;
-        Ok(Outcome::Issued)
+        self.replace(held, turn).await
     }
 
     /// What rotation says. Only a certificate that its CA cut short asks how long the pool's CAs
@@ -136,25 +135,38 @@ impl Volumes {
         turn: &mut Option<Turn>,
     ) -> Result<Outcome, ProvisionError> {
         let trust = Arc::clone(&self.context.trust.borrow());
-        if !held.is_unsettled(&trust) {
-            return Ok(Outcome::Nothing);
+        if trust.is_stripped(held.trust_domain()) {
+            // Nothing can be written, and somebody has to hear of it.
+            return self.replace(held, turn).await;
         }
-        match held.settle(&trust, self.context.clock.now()) {
-            Ok(changed) => {
-                if changed {
-                    info!(volume = %held.path().display(),
-                        "the files were written anew with the trust, modes and owner in force");
+        if held.is_unsettled(&trust) {
+            match held.settle(&trust, self.context.clock.now()) {
+                Ok(true) => info!(volume = %held.path().display(),
+                    "the files were written anew with the trust, modes and owner in force"),
+                Ok(false) => {}
+                Err(HeldError::Volume(error @ VolumeError::Refused { .. })) => {
+                    info!(volume = %held.path().display(), %error,
+                        "the roots in force do not cover the certificate; asking for another");
+                    return self.replace(held, turn).await;
                 }
-                Ok(Outcome::Nothing)
+                Err(error) => return Err(Box::new(error).into()),
             }
-            Err(HeldError::Volume(error @ VolumeError::Refused { .. })) => {
-                info!(volume = %held.path().display(), %error,
-                    "the roots in force do not cover the certificate; asking for another");
-                provision::provision(&self.context, held, turn).await?;
-                Ok(Outcome::Issued)
-            }
-            Err(error) => Err(Box::new(error).into()),
         }
+        if held.is_distrusted() {
+            info!(volume = %held.path().display(),
+                "the certificate needs a distrusted root; asking for another");
+            return self.replace(held, turn).await;
+        }
+        Ok(Outcome::Nothing)
+    }
+
+    async fn replace(
+        &self,
+        held: &mut Held,
+        turn: &mut Option<Turn>,
+    ) -> Result<Outcome, ProvisionError> {
+        provision::provision(&self.context, held, turn).await?;
+        Ok(Outcome::Issued)
     }
 
     pub(super) fn still_closed(&self, id: &VolumeId, error: &HeldError, job: Job) -> Done {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use certagent_svid::{Certificate, TrustDomain};
 
 use crate::algorithm::KeyAlgorithm;
+use crate::bundle_endpoint::BundleEndpoint;
 use crate::pool::CaPoolName;
 
 /// A whole configuration without errors.
@@ -48,6 +49,8 @@ pub struct TrustPolicy {
 pub enum TrustAnchor {
     /// The roots of this pool.
     Pool(CaPoolName),
+    /// The roots that this endpoint serves.
+    Endpoint(BundleEndpoint),
     /// This CA certificate.
     Pem(Certificate),
 }

@@ -39,7 +39,7 @@ pub struct TrustAnchorSpec {
     /// One CA certificate in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pem_certificate: Option<String>,
-    /// An HTTPS endpoint that serves a SPIFFE trust bundle.
+    /// An HTTPS endpoint that serves a SPIFFE trust bundle, whose X.509 roots are trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spiffe_trust_bundle_endpoint: Option<String>,
 }

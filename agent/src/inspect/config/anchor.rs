@@ -8,9 +8,9 @@ use super::super::{
     pool::Trouble,
     report::{self, CheckName, Finding, Findings, NextStep, Skip, Subject},
     roots::{self, Root},
-    text::{clean, count},
+    text::{clean, count, shell_word},
 };
-use crate::trust::{Source, SourceError, Trust};
+use crate::trust::{Source, SourceError, SourceName, Trust};
 
 /// One anchor of one trust domain.
 #[derive(Clone, Copy, Debug)]
@@ -91,15 +91,30 @@ pub(super) fn judge(
             sum_up(trust_domain, &name, known, now, Vec::new)
         }
         TrustAnchor::Pool(pool) => {
-            let known = match trust.sources().get(pool) {
-                Some(Source {
-                    error: Some(error), ..
-                }) => Err(failure(error)),
-                Some(source) => Ok(source.roots.as_slice()),
-                None => Err(Finding::Skipped(Skip::Unable, "not asked".to_owned())),
-            };
+            let known = known(&SourceName::Pool(pool.clone()), trust);
             sum_up(trust_domain, &pool.to_string(), known, now, || steps(pool))
         }
+        TrustAnchor::Endpoint(endpoint) => {
+            let known = known(&SourceName::Endpoint(endpoint.clone()), trust);
+            let step = NextStep::new(
+                "what does the endpoint serve?",
+                &format!("curl -sS {}", shell_word(endpoint.as_str())),
+            );
+            sum_up(trust_domain, &endpoint.to_string(), known, now, || {
+                vec![step]
+            })
+        }
+    }
+}
+
+/// The roots that a source gave.
+fn known<'a>(name: &SourceName, trust: &'a Trust) -> Result<&'a [Certificate], Finding> {
+    match trust.sources().get(name) {
+        Some(Source {
+            error: Some(error), ..
+        }) => Err(failure(error)),
+        Some(source) => Ok(source.roots.as_slice()),
+        None => Err(Finding::Skipped(Skip::Unable, "not asked".to_owned())),
     }
 }
 

@@ -15,25 +15,25 @@ use futures::{future::join_all, join};
 
 use super::pool::{self, Anchoring, Facts, Wanted};
 use crate::{
-    cas::CasClient,
     clock::SharedClock,
     config::Found,
     google::Caller,
     issuer::cas::check_anchored,
-    trust::{Trust, refresh},
+    trust::{Sources, Trust},
 };
 
 pub(crate) use report::ConfigReport;
 
 /// Asks every pool and every anchor, and judges the answers.
 pub(crate) async fn inspect(
-    client: &CasClient,
+    sources: &Sources,
     paths: &[PathBuf],
     found: &Found,
     settings: &Settings,
     caller: &Caller,
     clock: &SharedClock,
 ) -> ConfigReport {
+    let client = &sources.pools;
     let asked = found.config.as_ref().and_then(|config| {
         let wanted = Wanted::configured(config, settings, None)?;
         Some((config, wanted))
@@ -51,11 +51,7 @@ pub(crate) async fn inspect(
     let looks = issuing
         .iter()
         .map(|pool| pool::gather(client, pool, &wanted, caller, clock));
-    let nothing = Trust::new(&config.trust);
-    let (facts, trust) = join!(
-        join_all(looks),
-        refresh(client, &config.trust, &nothing, clock.now())
-    );
+    let (facts, trust) = join!(join_all(looks), sources.look(&config.trust, clock.now()));
     let now = clock.now();
     let domains = domains(config, settings);
     let endpoint = client.endpoint().to_string();

@@ -1,6 +1,7 @@
 //! The rules of `TrustConfig`, each broken alone.
 
 use super::*;
+use crate::config::TrustAnchor;
 
 const ANCHOR: &str = "    - certificateAuthorityServiceURI: //privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/root-pool";
 
@@ -10,7 +11,6 @@ fn each_rule_of_the_trust_stores_is_one_error_at_its_place() {
     const DOMAIN: &str = "spec.trustStores[0].trustDomain";
     const FIRST: &str = "spec.trustStores[0].trustAnchors[0]";
     const PEM: &str = "spec.trustStores[0].trustAnchors[0].pemCertificate";
-    const BUNDLE: &str = "spec.trustStores[0].trustAnchors[0].spiffeTrustBundleEndpoint";
     check(
         &[
             (
@@ -71,18 +71,6 @@ fn each_rule_of_the_trust_stores_is_one_error_at_its_place() {
             ),
             (
                 ANCHOR,
-                "    - spiffeTrustBundleEndpoint: »https://example.com/bundle",
-                BUNDLE,
-                "cannot read bundle endpoints yet",
-            ),
-            (
-                ANCHOR,
-                "    - spiffeTrustBundleEndpoint: »http://example.com/bundle",
-                BUNDLE,
-                "not an https:// URL",
-            ),
-            (
-                ANCHOR,
                 "    - »pemCertificate: x\n      spiffeTrustBundleEndpoint: https://example.com/",
                 FIRST,
                 "more than one",
@@ -92,6 +80,46 @@ fn each_rule_of_the_trust_stores_is_one_error_at_its_place() {
                 "    »trustAnchors: []",
                 "spec.trustStores[0].trustAnchors",
                 "at least one anchor",
+            ),
+        ],
+        Severity::Error,
+    );
+}
+
+#[test]
+fn each_rule_of_a_bundle_endpoint_is_one_error_at_its_place() {
+    const BUNDLE: &str = "spec.trustStores[0].trustAnchors[0].spiffeTrustBundleEndpoint";
+    check(
+        &[
+            (
+                ANCHOR,
+                "    - spiffeTrustBundleEndpoint: »http://example.com/bundle",
+                BUNDLE,
+                "not an https:// URL",
+            ),
+            (
+                ANCHOR,
+                "    - spiffeTrustBundleEndpoint: »https:example.com/bundle",
+                BUNDLE,
+                "(allowed: a URL such as https://partner.example/bundle.json)",
+            ),
+            (
+                ANCHOR,
+                "    - spiffeTrustBundleEndpoint: »https://example.com:bundle",
+                BUNDLE,
+                "not a URL: invalid port number",
+            ),
+            (
+                ANCHOR,
+                "    - spiffeTrustBundleEndpoint: »https://me:secret@example.com/",
+                BUNDLE,
+                "has a user name or a password",
+            ),
+            (
+                ANCHOR,
+                "    - spiffeTrustBundleEndpoint: »https://example.com/#bundle",
+                BUNDLE,
+                "has a fragment",
             ),
         ],
         Severity::Error,
@@ -127,4 +155,26 @@ fn a_pem_anchor_is_exactly_one_ca_certificate_and_is_never_shown() {
         &format!("    - pemCertificate: |\n{}", indented(&ca, 8)),
     );
     assert_eq!(load_text(&text).problems, []);
+}
+
+#[test]
+fn a_bundle_endpoint_is_an_anchor_and_a_bad_one_is_never_shown() {
+    let with = |url: &str| {
+        let anchor = format!("    - spiffeTrustBundleEndpoint: {url}");
+        load_text(&edited(ANCHOR, &anchor))
+    };
+    let loaded = with("https://partner.example:8443/bundle.json");
+    assert_eq!(loaded.problems, []);
+    let trust = loaded.config.unwrap().trust;
+    let anchors: Vec<_> = trust.stores.values().flatten().collect();
+    let endpoint = "https://partner.example:8443/bundle.json".parse().unwrap();
+    assert_eq!(anchors, [&TrustAnchor::Endpoint(endpoint)]);
+
+    for url in ["https://me:SECRET@example.com/", "http://SECRET.example/"] {
+        let shown = only_problem(&with(url)).to_string();
+        assert!(!shown.contains("SECRET"), "{shown}");
+    }
+    let long = format!("https://example.com/{}", "a".repeat(3000));
+    let shown = only_problem(&with(&long)).to_string();
+    assert!(shown.contains("3020 bytes") && shown.len() < 400, "{shown}");
 }

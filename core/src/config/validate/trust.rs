@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use certagent_svid::{Certificate, TrustDomain};
 
+use crate::bundle_endpoint::BundleEndpointError;
 use crate::config::policy::{TrustAnchor, TrustPolicy};
-use crate::config::problem::{Checked, FieldProblem, quote};
+use crate::config::problem::{Checked, FieldProblem};
 use crate::config::trust::{TrustAnchorSpec, TrustConfigSpec, TrustStoreSpec};
 
-const ANCHOR_FORMS: &str = "certificateAuthorityServiceURI, pemCertificate";
+const ANCHOR_FORMS: &str =
+    "certificateAuthorityServiceURI, pemCertificate, spiffeTrustBundleEndpoint";
+const ENDPOINT_FORM: &str = "a URL such as https://partner.example/bundle.json";
 
 /// The meaning of a `TrustConfig`.
 pub fn trust(spec: &TrustConfigSpec) -> Checked<TrustPolicy> {
@@ -92,21 +95,15 @@ fn anchor(
             })
             .ok()
             .map(TrustAnchor::Pem),
-        (None, None, Some(endpoint)) => {
-            let field = format!("{field}.spiffeTrustBundleEndpoint");
-            let message = if endpoint.starts_with("https://") {
-                "this version cannot read bundle endpoints yet; use one of the other forms"
-                    .to_owned()
-            } else {
-                format!(
-                    "{} is not an https:// URL, which a bundle endpoint must be; and this version \
-                     cannot read bundle endpoints yet: use one of the other forms",
-                    quote(endpoint)
-                )
-            };
-            problems.push(FieldProblem::error(field, message).allowed(ANCHOR_FORMS));
-            None
-        }
+        (None, None, Some(endpoint)) => endpoint
+            .parse()
+            .map_err(|error: BundleEndpointError| {
+                let field = format!("{field}.spiffeTrustBundleEndpoint");
+                let problem = FieldProblem::error(field, error.to_string());
+                problems.push(problem.allowed(ENDPOINT_FORM));
+            })
+            .ok()
+            .map(TrustAnchor::Endpoint),
         (None, None, None) => {
             let message = "the anchor is empty; it needs exactly one of its forms";
             problems.push(FieldProblem::error(field, message).allowed(ANCHOR_FORMS));
