@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -156,5 +157,33 @@ fn a_stored_ca_comes_back_and_a_mixed_up_one_does_not() {
     ] {
         let error = new(key.clone(), chain).unwrap_err();
         assert!(error.contains(problem), "{problem}: {error}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_certificate_from_outside_makes_it_panic(
+        index in 0..2_usize,
+        place in 0..600_usize,
+        byte in any::<u8>(),
+        cut in prop::option::of(0..600_usize),
+    ) {
+        static SUB: std::sync::OnceLock<(CaKeyPair, Vec<Vec<u8>>)> = std::sync::OnceLock::new();
+        let (key, ders) = SUB.get_or_init(|| {
+            let sub = below(&root(1000, None), None).unwrap();
+            let der = |text: &String| crate::encoding::single_pem(text.as_bytes()).unwrap().1;
+            (sub.issuer.key().clone(), sub.chain().iter().map(der).collect())
+        });
+        let mut ders = ders.clone();
+        let changed = &mut ders[index];
+        let place = place % changed.len();
+        let is_same = changed[place] == byte && cut.is_none_or(|cut| cut >= changed.len());
+        changed[place] = byte;
+        changed.truncate(cut.unwrap_or(usize::MAX));
+        let chain = ders.iter().map(|der| pem("CERTIFICATE", der)).collect();
+        let outcome = new(key.clone(), chain);
+        prop_assert!(!is_same || outcome.is_ok());
     }
 }

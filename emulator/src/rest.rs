@@ -284,3 +284,7 @@ fn html(code: u16) -> Response {
 fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
+
+#[cfg(test)]
+#[path = "rest_tests.rs"]
+mod tests;

@@ -527,3 +527,58 @@ fn validate_only_describes_and_sells_nothing() {
     let issued = create(&emulator, ISSUING, &request(1), &body()).unwrap();
     assert!(issued.pem_certificate.is_some(), "the id was not used up");
 }
+
+#[test]
+fn two_requests_with_one_id_at_once_buy_one_certificate() {
+    let (emulator, _) = emulator();
+    let barrier = std::sync::Barrier::new(8);
+    let names: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    create(&emulator, ISSUING, &request(1), &body())
+                        .unwrap()
+                        .name
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(names.iter().all(|name| *name == names[0]));
+    assert_eq!(emulator.stats().total_sold(), 1);
+    assert_eq!(emulator.stats().replayed, 7);
+}
+
+#[test]
+fn two_certificates_of_one_id_at_once_are_one_and_a_refusal() {
+    let (emulator, _) = emulator();
+    let barrier = std::sync::Barrier::new(8);
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|n| {
+                let (emulator, barrier) = (&emulator, &barrier);
+                scope.spawn(move || {
+                    let query = CreateQuery {
+                        certificate_id: Some("cart".to_owned()),
+                        ..request(n)
+                    };
+                    barrier.wait();
+                    create(emulator, ROOT, &query, &body()).map_err(|error| error.code)
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let refused = outcomes
+        .iter()
+        .filter(|outcome| **outcome == Err(Code::AlreadyExists));
+    assert_eq!(refused.count(), 7);
+    assert_eq!(emulator.stats().total_sold(), 1);
+}

@@ -5,8 +5,11 @@
     reason = "clippy knows tests by their attribute, not the functions that they share"
 )]
 
+mod authorities;
 mod faults;
+mod gcloud;
 mod issuing;
+mod pools;
 mod rest;
 mod state;
 mod support;

@@ -133,13 +133,22 @@ pub(crate) fn leaf_der(certificate: &CertificateJson) -> Vec<u8> {
     der(certificate.pem_certificate.as_deref().unwrap())
 }
 
-/// Path validation to the pool's own root at `at`, as a TLS client does it.
+/// Path validation to the issuing pool's own root at `at`, as a TLS client does it.
 pub(crate) fn verify(
     emulator: &Emulator,
     certificate: &CertificateJson,
     at: Timestamp,
 ) -> Result<(), webpki::Error> {
-    let chains = emulator.fetch_ca_certs(ISSUING).unwrap();
+    verify_in(emulator, ISSUING, certificate, at)
+}
+
+pub(crate) fn verify_in(
+    emulator: &Emulator,
+    pool: &str,
+    certificate: &CertificateJson,
+    at: Timestamp,
+) -> Result<(), webpki::Error> {
+    let chains = emulator.fetch_ca_certs(pool).unwrap();
     let root: CertificateDer<'_> = der(chains.ca_certs[0].certificates.last().unwrap()).into();
     let anchor = webpki::anchor_from_trusted_cert(&root).unwrap();
     let intermediates: Vec<CertificateDer<'_>> = certificate
@@ -171,14 +180,23 @@ pub(crate) fn verify(
 pub(crate) struct Server {
     pub(crate) emulator: Arc<Emulator>,
     pub(crate) clock: HandClock,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
+    client: reqwest::Client,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), EmulatorError>>,
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let (emulator, clock) = emulator();
+        Self::with(guide()).await
+    }
+
+    pub(crate) async fn with(config: EmulatorConfig) -> Self {
+        let (emulator, clock) = build(config, None).unwrap();
+        Self::of(emulator, clock).await
+    }
+
+    pub(crate) async fn of(emulator: Arc<Emulator>, clock: HandClock) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -189,6 +207,7 @@ impl Server {
             emulator,
             clock,
             address,
+            client: http1(),
             stop,
             task,
         }
@@ -196,6 +215,44 @@ impl Server {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}/v1/{path}", self.address)
+    }
+
+    /// Sends a request; the answer is the HTTP status and the JSON.
+    pub(crate) async fn call(&self, verb: &str, path: &str, body: &Value) -> (u16, Value) {
+        let verb = verb.parse().unwrap();
+        let mut request = self.client.request(verb, self.url(path));
+        if !body.is_null() {
+            request = request.json(body);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// Sends a request that must succeed; of an operation, returns what it brought.
+    pub(crate) async fn ok(&self, verb: &str, path: &str, body: &Value) -> Value {
+        let (status, answer) = self.call(verb, path, body).await;
+        assert_eq!(status, 200, "{verb} {path}: {answer}");
+        if answer.get("done").is_none() {
+            return answer;
+        }
+        assert_eq!(answer["done"], false);
+        let name = answer["name"].as_str().unwrap();
+        let (status, mut done) = self.call("GET", name, &Value::Null).await;
+        assert_eq!((status, &done["done"]), (200, &json!(true)));
+        done["response"].take()
+    }
+
+    /// Sends a request that must be refused; returns `STATUS: message`.
+    pub(crate) async fn refused(&self, verb: &str, path: &str, body: &Value) -> String {
+        let (status, answer) = self.call(verb, path, body).await;
+        let error = &answer["error"];
+        assert_eq!(error["code"], status, "{verb} {path}: {answer}");
+        let text = |field: &str| error[field].as_str().unwrap();
+        format!("{}: {}", text("status"), text("message"))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.ok("GET", path, &Value::Null).await
     }
 
     pub(crate) async fn stop(self) {
