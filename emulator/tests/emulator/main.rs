@@ -5,8 +5,11 @@
     reason = "clippy knows tests by their attribute, not the functions that they share"
 )]
 
+mod admin;
 mod faults;
 mod issuing;
+mod quotas;
 mod rest;
 mod state;
 mod support;
+mod transport;

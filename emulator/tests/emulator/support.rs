@@ -171,7 +171,7 @@ pub(crate) fn verify(
 pub(crate) struct Server {
     pub(crate) emulator: Arc<Emulator>,
     pub(crate) clock: HandClock,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), EmulatorError>>,
 }
