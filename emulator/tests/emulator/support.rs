@@ -178,7 +178,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let (emulator, clock) = emulator();
+        Self::of(guide()).await
+    }
+
+    pub(crate) async fn of(config: EmulatorConfig) -> Self {
+        let (emulator, clock) = build(config, None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
