@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::errors::ApiError;
+use crate::identity::IdentityConfig;
 use crate::keys::CaKey;
 use crate::policy::IssuancePolicy;
 use crate::quota::Quotas;
@@ -27,6 +28,8 @@ pub struct EmulatorConfig {
     pub pools: Vec<PoolSpec>,
     /// Whether the service's quotas hold.
     pub quotas: Quotas,
+    /// Who may call; by default everybody, as an administrator.
+    pub identities: IdentityConfig,
 }
 
 impl EmulatorConfig {
@@ -65,7 +68,15 @@ impl EmulatorConfig {
                 },
             ],
             quotas: Quotas::Off,
+            identities: IdentityConfig::default(),
         })
+    }
+
+    /// The same pools for the callers that `identities` names.
+    #[must_use]
+    pub fn with_identities(mut self, identities: IdentityConfig) -> Self {
+        self.identities = identities;
+        self
     }
 
     /// The same pools with keys of the kind `key` for every CA.

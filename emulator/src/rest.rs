@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -15,8 +15,9 @@ use crate::admin;
 use crate::authorities::{Deletion, Turn};
 use crate::controls::Signer;
 use crate::emulator::Emulator;
-use crate::errors::{ApiError, whole_seconds};
+use crate::errors::{ApiError, Code, whole_seconds};
 use crate::faults::{Method, meet};
+use crate::identity::{Caller, Endpoint, authorization};
 use crate::ledger::CreateRequest;
 use crate::listing::Page;
 use crate::mask::Mask;
@@ -42,12 +43,15 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
     if let Some(path) = parts.uri.path().strip_prefix(admin::PREFIX) {
         return admin::answer(&emulator, &parts.method, path, body).await;
     }
+    let endpoint = Endpoint::route(parts.uri.path());
     let call = Call::route(&parts.method, parts.uri.path());
-    let method = call.as_ref().map_or(Method::Other, |call| call.method);
+    let method = match (&endpoint, &call) {
+        (Some(endpoint), _) => endpoint.method(),
+        (None, Ok(call)) => call.method,
+        (None, Err(_)) => Method::Other,
+    };
     emulator.count(method);
-    // The one place where it can be decided whether this caller may do this: everybody may.
-    let permission = call.as_ref().ok().and_then(Call::permission);
-    tracing::debug!(?method, ?permission, "request");
+    tracing::debug!(?method, "request");
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
         let message = format!("Request payload size exceeds the limit: {BODY_LIMIT} bytes.");
         return error_response(&ApiError::invalid(message));
@@ -65,23 +69,41 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
         ControlFlow::Continue(delivery) => delivery,
         ControlFlow::Break(answer) => return answer,
     };
+    if let Some(endpoint) = endpoint {
+        let answer = endpoint.answer(&emulator.identities, &parts, &body, emulator.now());
+        return delivery.of(answer, &parts).await;
+    }
     let uri = parts.uri.clone();
+    let caller = emulator
+        .identities
+        .authenticate(authorization(&parts.headers), emulator.now());
     // Signing and writing state are work for a blocking thread.
-    let answer = tokio::task::spawn_blocking(move || respond(&emulator, call, &uri, &body)).await;
+    let answer =
+        tokio::task::spawn_blocking(move || respond(&emulator, call, caller, &uri, &body)).await;
     let answer = answer
         .unwrap_or_else(|error| error_response(&ApiError::internal("The emulator failed", error)));
     delivery.of(answer, &parts).await
 }
 
-fn respond(emulator: &Emulator, call: Result<Call, ApiError>, uri: &Uri, body: &[u8]) -> Response {
-    let call = match call {
-        Ok(call) => call,
-        Err(error) => return error_response(&error),
+fn respond(
+    emulator: &Emulator,
+    call: Result<Call, ApiError>,
+    caller: Result<Caller, ApiError>,
+    uri: &Uri,
+    body: &[u8],
+) -> Response {
+    let (call, caller) = match (call, caller) {
+        (Ok(call), Ok(caller)) => (call, caller),
+        (Err(error), _) | (_, Err(error)) => return error_response(&error),
     };
     if let Err(Refusal { error, retry_after }) = charge(emulator, &call, uri) {
         return refusal(&error, retry_after);
     }
-    match call.run(emulator, uri, body) {
+    // The one place where it is decided whether this caller may do this.
+    let answer = emulator
+        .check_access(&caller, &call, body)
+        .and_then(|()| call.run(emulator, &caller, uri, body));
+    match answer {
         Ok(json) => json_bytes(StatusCode::OK, json),
         Err(error) => error_response(&error),
     }
@@ -101,13 +123,19 @@ fn charge(emulator: &Emulator, call: &Call, uri: &Uri) -> Result<(), Refusal> {
 
 impl Call {
     /// Does what the request wants, and answers in JSON.
-    fn run(&self, emulator: &Emulator, uri: &Uri, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+    fn run(
+        &self,
+        emulator: &Emulator,
+        caller: &Caller,
+        uri: &Uri,
+        body: &[u8],
+    ) -> Result<Vec<u8>, ApiError> {
         let name = self.resource.as_str();
         let mut query = Params::parse(uri)?;
         match self.method {
             Method::CreateCertificate => {
                 let query = create_query(query)?;
-                to_json(&emulator.create_certificate(name, &query, body)?)
+                to_json(&emulator.create_certificate_for(caller, name, &query, body)?)
             }
             Method::ListCertificates
             | Method::ListCaPools
@@ -135,6 +163,13 @@ impl Call {
                 let version = query.number("options.requestedPolicyVersion")?;
                 query.finish()?;
                 to_json(&emulator.get_pool_policy(name, version.unwrap_or_default())?)
+            }
+            Method::TestIamPermissions | Method::TestProjectIamPermissions => {
+                query.finish()?;
+                if self.method == Method::TestIamPermissions {
+                    emulator.pool(name)?;
+                }
+                to_json(&emulator.test_permissions(caller, name, body)?)
             }
             _ => {
                 query.finish()?;
@@ -206,7 +241,6 @@ impl Call {
             Method::GetCaPool => to_json(&emulator.get_ca_pool(name)?),
             Method::FetchCaCerts => to_json(&emulator.fetch_ca_certs_with(name, body)?),
             Method::SetIamPolicy => to_json(&emulator.set_pool_policy(name, body)?),
-            Method::TestIamPermissions => to_json(&emulator.test_pool_permissions(name, body)?),
             Method::GetCertificateAuthority => to_json(&emulator.get_ca(name)?),
             Method::FetchCertificateAuthorityCsr => to_json(&emulator.fetch_csr(name)?),
             Method::ActivateCertificateAuthority => {
@@ -227,7 +261,6 @@ impl Call {
             Method::CancelOperation => to_json(&emulator.cancel_operation(name, body)?),
             Method::GetProjectIamPolicy => to_json(&emulator.get_project_policy(name, body)?),
             Method::SetProjectIamPolicy => to_json(&emulator.set_project_policy(name, body)?),
-            Method::TestProjectIamPermissions => to_json(&emulator.test_project_permissions(body)?),
             Method::GenerateServiceIdentity => to_json(&service_identity(name)),
             _ => Err(ApiError::not_found(name)),
         }
@@ -258,10 +291,15 @@ pub(crate) fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
 }
 
 pub(crate) fn error_response(error: &ApiError) -> Response {
-    json_bytes(
-        status(error.code.http()),
-        error.body().to_string().into_bytes(),
-    )
+    let body = error.body().to_string().into_bytes();
+    let mut response = json_bytes(status(error.code.http()), body);
+    if error.code == Code::Unauthenticated {
+        let challenge = "Bearer realm=\"https://accounts.google.com/\", error=\"invalid_token\"";
+        let challenge = HeaderValue::from_static(challenge);
+        let headers = response.headers_mut();
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 /// An error whose header says how long to wait, if anything does.

@@ -5,10 +5,13 @@
     reason = "clippy knows tests by their attribute, not the functions that they share"
 )]
 
+mod access;
 mod admin;
 mod authorities;
 mod faults;
 mod gcloud;
+mod identities;
+mod issuer;
 mod issuing;
 mod pools;
 mod quotas;
