@@ -55,22 +55,17 @@ impl Emulator {
         let _certificate = kept_key.clone().map(|key| self.certificate_ids.hold(key));
         let now = self.now();
         if let Some(first) = request.as_ref().and_then(|key| self.replay(key, now)) {
-            return Ok(first);
+            return self.replay_form().answer(&first);
         }
         let order = Order::parse(&pool, body)?;
         if let Some(key) = &kept_key
             && lock(&self.ledger).kept.contains_key(key)
         {
-            return Err(ApiError::new(
-                Code::AlreadyExists,
-                format!(
-                    "Resource '{}/certificates/{}' already exists.",
-                    pool.name, key.1
-                ),
-            ));
+            let name = format!("{}/certificates/{}", pool.name, key.1);
+            return Err(ApiError::already_exists(&name));
         }
         let ca = pool.signer(named_ca, now)?;
-        let fault = self.take_certificate_fault();
+        let fault = self.take_certificate_fault(now);
         let (certificate, serial) = order.fill(&pool, ca, certificate_id, now, fault.as_ref())?;
         let request_id = request.as_ref().map(|key| key.id.to_string());
         if kept_key.is_some() || request.is_some() {

@@ -1,4 +1,4 @@
-//! Serving, on connections that can be cut from within a request.
+//! Serving, on connections that can be cut or sent away from within a request.
 
 use std::future::Future;
 use std::io;
@@ -9,17 +9,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::Router;
+use axum::extract::Request;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, JoinSet};
 
 use crate::emulator::Emulator;
 use crate::errors::EmulatorError;
+use crate::faults::Lost;
 
 /// How long requests in flight may still take when the server stops.
 const GRACE: Duration = Duration::from_millis(300);
+
+/// What a server may do beyond the safe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// Serve on an address that other machines can reach. Whoever reaches the emulator has it sign
+    /// what they like, and may set faults and quotas.
+    pub allow_remote: bool,
+}
 
 /// Serves the REST API, HTTP/1.1 and HTTP/2 with prior knowledge on one port, until `shutdown`
 /// resolves. Requests that hang by then are cut off.
@@ -31,34 +47,111 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), EmulatorError> {
-    check_loopback(listener.local_addr().map_err(EmulatorError::Listener)?)?;
-    let switches = Arc::new(Mutex::new(Vec::new()));
-    let listener = CuttableListener {
-        listener,
-        switches: Arc::clone(&switches),
-    };
-    let service = emulator
-        .router()
-        .into_make_service_with_connect_info::<Switch>();
-    let (stop, mut stopped) = watch::channel(false);
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        // An error means that `stop` is gone, and then it is time, too.
-        drop(stopped.wait_for(|stopped| *stopped).await);
-    });
-    let mut server = pin!(server.into_future());
-    tokio::select! {
-        ended = &mut server => return ended.map_err(EmulatorError::Listener),
-        () = shutdown => {}
+    serve_with(emulator, listener, ServeOptions::default(), shutdown).await
+}
+
+/// Serves as [`serve`] does, with options.
+///
+/// # Errors
+/// When the listener is on an address that the options do not allow, or fails.
+pub async fn serve_with(
+    emulator: Arc<Emulator>,
+    mut listener: TcpListener,
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), EmulatorError> {
+    let address = listener.local_addr().map_err(EmulatorError::Listener)?;
+    if !options.allow_remote {
+        check_loopback(address)?;
     }
+    let router = emulator.router();
+    let (stop, stopping) = watch::channel(false);
+    let mut open: Vec<Weak<Inner>> = Vec::new();
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(ended) = connections.join_next() => report(ended),
+            (stream, _) = Listener::accept(&mut listener) => {
+                // Without this, small answers wait for the client's delayed ACK.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "cannot set TCP_NODELAY");
+                }
+                let switch = Switch::default();
+                open.retain(|inner| inner.strong_count() > 0);
+                open.push(Arc::downgrade(&switch.0));
+                connections.spawn(converse(stream, switch, router.clone(), stopping.clone()));
+            }
+        }
+    }
+    drop(listener);
     stop.send_replace(true);
-    if let Ok(ended) = tokio::time::timeout(GRACE, &mut server).await {
-        return ended.map_err(EmulatorError::Listener);
+    let ended = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    let mut ended = pin!(ended);
+    if tokio::time::timeout(GRACE, &mut ended).await.is_err() {
+        for inner in open.iter().filter_map(Weak::upgrade) {
+            Switch(inner).cut();
+        }
+        ended.await;
     }
-    let open: Vec<Weak<Inner>> = std::mem::take(&mut *lock(&switches));
-    for inner in open.iter().filter_map(Weak::upgrade) {
-        Switch(inner).cut();
+    Ok(())
+}
+
+/// One connection from its first byte to its last.
+async fn converse(
+    stream: TcpStream,
+    switch: Switch,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let inner = Arc::clone(&switch.0);
+    let stream = TokioIo::new(CuttableStream {
+        stream,
+        inner: Arc::clone(&inner),
+    });
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(switch.clone());
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await.unwrap_or_else(|never| match never {});
+            // An error ends the request without an answer, and over HTTP/2 no other one.
+            match answer.extensions().get::<Lost>() {
+                Some(Lost) => Err(io::Error::other("the answer is lost on purpose")),
+                None => Ok(answer),
+            }
+        }
+    });
+    let server = auto::Builder::new(TokioExecutor::new());
+    let mut connection = pin!(server.serve_connection(stream, service));
+    let leave = async {
+        tokio::select! {
+            () = inner.retired.notified() => {}
+            // An error means that the server is gone, and then it is time, too.
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+    };
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = leave => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::trace!(error, "a connection broke off");
     }
-    server.await.map_err(EmulatorError::Listener)
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task failed");
+    }
 }
 
 /// Refuses an address that other machines could reach.
@@ -73,14 +166,15 @@ pub fn check_loopback(address: SocketAddr) -> Result<(), EmulatorError> {
     }
 }
 
-/// Cuts the connection that a request came in on.
-#[derive(Clone, Debug)]
+/// Ends the connection that a request came in on.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Switch(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     is_cut: AtomicBool,
     waker: Mutex<Option<Waker>>,
+    retired: Notify,
 }
 
 impl Switch {
@@ -91,38 +185,10 @@ impl Switch {
             waker.wake();
         }
     }
-}
 
-impl Connected<IncomingStream<'_, CuttableListener>> for Switch {
-    fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
-        Self(Arc::clone(&stream.io().inner))
-    }
-}
-
-struct CuttableListener {
-    listener: TcpListener,
-    switches: Arc<Mutex<Vec<Weak<Inner>>>>,
-}
-
-impl Listener for CuttableListener {
-    type Io = CuttableStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        // Without this, small answers wait for the client's delayed ACK.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-        let inner = Arc::new(Inner::default());
-        let mut switches = lock(&self.switches);
-        switches.retain(|switch| switch.strong_count() > 0);
-        switches.push(Arc::downgrade(&inner));
-        (CuttableStream { stream, inner }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// Lets the connection end in good order: what came is answered, nothing more is taken.
+    pub(crate) fn retire(&self) {
+        self.0.retired.notify_one();
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 
 use crate::errors::{ApiError, EmulatorError};
-use crate::faults::{CertificateFault, Fault, FaultBook, FaultRule, Method};
+use crate::faults::{FaultBook, Method};
 use crate::idempotency::{KeyLocks, RequestKey};
 use crate::ledger::{CreateRequest, Ledger, Seen, Sold, Stats, lock, restore_ledger};
 use crate::neighbours::Projects;
 use crate::operations::Operations;
 use crate::pool::{EmulatorConfig, PoolName, Tier};
+use crate::quota::QuotaBook;
 use crate::seed::seed;
 use crate::state::StateDir;
 use crate::world::{Ca, Pool, World};
@@ -44,7 +45,8 @@ pub struct Emulator {
     pub(crate) certificate_ids: KeyLocks<(String, String)>,
     pub(crate) operations: Mutex<Operations>,
     pub(crate) projects: Mutex<Projects>,
-    faults: Mutex<FaultBook>,
+    pub(crate) faults: Mutex<FaultBook>,
+    pub(crate) quotas: Mutex<QuotaBook>,
     seen: Mutex<Seen>,
 }
 
@@ -75,6 +77,7 @@ impl Emulator {
             pools = state.load_pools()?;
             policies = state.load_projects()?;
         }
+        let quotas = config.quotas;
         seed(config, &mut pools, state.as_ref(), now)?;
         let ledger = state
             .as_ref()
@@ -90,6 +93,7 @@ impl Emulator {
             operations: Mutex::default(),
             projects: Mutex::new(Projects::new(policies)),
             faults: Mutex::default(),
+            quotas: Mutex::new(QuotaBook::new(quotas)),
             seen: Mutex::default(),
         }))
     }
@@ -100,11 +104,6 @@ impl Emulator {
         pools.map(|pool| (pool.name.clone(), pool.tier))
     }
 
-    /// Replaces all fault rules; an empty list heals everything.
-    pub fn set_faults(&self, rules: Vec<FaultRule>) {
-        *lock(&self.faults) = FaultBook::new(rules);
-    }
-
     /// What happened since the emulator was built.
     pub fn stats(&self) -> Stats {
         let requests = lock(&self.seen).requests.clone();
@@ -113,6 +112,7 @@ impl Emulator {
             sold: ledger.sold.clone(),
             replayed: ledger.replayed,
             requests,
+            quota_refused: lock(&self.quotas).refused(),
         }
     }
 
@@ -146,14 +146,6 @@ impl Emulator {
 
     pub(crate) fn remember(&self, request: CreateRequest) {
         lock(&self.seen).remember(request);
-    }
-
-    pub(crate) fn take_transport_fault(&self, method: Method) -> Option<Fault> {
-        lock(&self.faults).take_transport(method)
-    }
-
-    pub(crate) fn take_certificate_fault(&self) -> Option<CertificateFault> {
-        lock(&self.faults).take_certificate()
     }
 
     /// The pool as it is now.

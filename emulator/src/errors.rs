@@ -44,6 +44,24 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::InvalidArgument,
+        Self::FailedPrecondition,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::Aborted,
+        Self::ResourceExhausted,
+        Self::Cancelled,
+        Self::Unknown,
+        Self::Internal,
+        Self::Unimplemented,
+        Self::Unavailable,
+        Self::DeadlineExceeded,
+    ];
+
     /// The HTTP status that the service uses for this code.
     pub const fn http(self) -> u16 {
         match self {
@@ -136,6 +154,17 @@ impl ApiError {
         self
     }
 
+    /// The delay of the error's `google.rpc.RetryInfo`, if it has one, in whole seconds, rounded up.
+    pub(crate) fn retry_info(&self) -> Option<u64> {
+        let delay = self.details.iter().find_map(|detail| {
+            let kind = detail.get("@type")?.as_str()?;
+            kind.ends_with("/google.rpc.RetryInfo")
+                .then(|| detail.get("retryDelay")?.as_str()?.strip_suffix('s'))?
+        })?;
+        let delay = Duration::try_from_secs_f64(delay.parse().ok()?).ok()?;
+        Some(whole_seconds(delay))
+    }
+
     /// The JSON body of the answer.
     pub fn body(&self) -> Value {
         let mut error = json!({
@@ -160,9 +189,31 @@ impl ApiError {
         )
     }
 
+    /// No resource of the service, but a path under `prefix` that there is not.
+    pub(crate) fn not_here(prefix: &str, paths: &str) -> Self {
+        Self::new(
+            Code::NotFound,
+            format!("Nothing answers this request; under {prefix} there are: {paths}."),
+        )
+    }
+
+    pub(crate) fn already_exists(resource: &str) -> Self {
+        Self::new(
+            Code::AlreadyExists,
+            format!("Resource '{resource}' already exists."),
+        )
+    }
+
     pub(crate) fn internal(what: &str, source: impl fmt::Display) -> Self {
         Self::new(Code::Internal, format!("{what}: {source}"))
     }
+}
+
+/// `delay` in whole seconds, rounded up.
+pub(crate) fn whole_seconds(delay: Duration) -> u64 {
+    delay
+        .as_secs()
+        .saturating_add(u64::from(delay.subsec_nanos() > 0))
 }
 
 /// Why an emulator cannot be built or served.

@@ -11,10 +11,54 @@ use uuid::Uuid;
 
 use crate::errors::ApiError;
 use crate::ledger::lock;
+use crate::wire::CertificateJson;
 
 /// How long the answer to a request is kept: the service promises "at least 60 minutes since the
 /// first request", and exactly that is the hardest form of the promise.
 const WINDOW: SignedDuration = SignedDuration::from_mins(60);
+
+/// How a repeated `requestId` is answered. The service promises only that it buys nothing again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplayForm {
+    /// With the first answer.
+    #[default]
+    SameCertificate,
+    /// With `ALREADY_EXISTS`.
+    AlreadyExists,
+    /// With the first answer, but for the certificate and its chain.
+    WithoutCertificate,
+}
+
+impl ReplayForm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [
+        Self::SameCertificate,
+        Self::AlreadyExists,
+        Self::WithoutCertificate,
+    ];
+
+    /// The form's name, for example `already-exists`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SameCertificate => "same-certificate",
+            Self::AlreadyExists => "already-exists",
+            Self::WithoutCertificate => "without-certificate",
+        }
+    }
+
+    /// The answer to a repetition of the request that was first answered with `first`.
+    pub(crate) fn answer(self, first: &CertificateJson) -> Result<CertificateJson, ApiError> {
+        match self {
+            Self::SameCertificate => Ok(first.clone()),
+            Self::AlreadyExists => Err(ApiError::already_exists(&first.name)),
+            Self::WithoutCertificate => Ok(CertificateJson {
+                pem_certificate: None,
+                pem_certificate_chain: Vec::new(),
+                ..first.clone()
+            }),
+        }
+    }
+}
 
 /// A request id within its location.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::errors::EmulatorError;
 use crate::faults::Method;
-use crate::idempotency::{ReplayTable, RequestKey, is_kept};
+use crate::idempotency::{ReplayForm, ReplayTable, RequestKey, is_kept};
 use crate::pool::PoolName;
 use crate::state::StateDir;
 use crate::wire::CertificateJson;
@@ -28,6 +28,7 @@ pub(crate) struct Ledger {
     pub(crate) sold: BTreeMap<PoolName, u64>,
     pub(crate) last_sold: VecDeque<Sold>,
     pub(crate) replayed: u64,
+    pub(crate) replay_form: ReplayForm,
 }
 
 /// A certificate that can be found again.
@@ -98,10 +99,13 @@ pub struct CreateRequest {
 pub struct Stats {
     /// Certificates signed by pool; replays are not counted again, `validateOnly` not at all.
     pub sold: BTreeMap<PoolName, u64>,
-    /// Requests that were answered with an earlier certificate.
+    /// Requests that repeated the `requestId` of an earlier certificate, in whatever form they were
+    /// answered.
     pub replayed: u64,
     /// Requests over HTTP by method, faulty ones included.
     pub requests: BTreeMap<Method, u64>,
+    /// Requests refused because of a quota.
+    pub quota_refused: u64,
 }
 
 impl Stats {

@@ -43,10 +43,12 @@
 //! # }
 //! ```
 
+mod admin;
 mod authorities;
 mod certificates;
 mod chain;
 mod connection;
+mod controls;
 mod describe;
 mod emulator;
 mod encoding;
@@ -67,6 +69,7 @@ mod params;
 mod policy;
 mod pool;
 mod pools;
+mod quota;
 mod request;
 mod resources;
 mod rest;
@@ -77,10 +80,13 @@ mod state;
 mod wire;
 mod world;
 
-pub use connection::{check_loopback, serve};
+pub use connection::{ServeOptions, check_loopback, serve, serve_with};
 pub use emulator::{Clock, Emulator, system_clock};
 pub use errors::{ApiError, Code, EmulatorError};
-pub use faults::{CertificateFault, Fault, FaultRule, Method};
+pub use faults::{
+    Allowed, CatalogueEntry, CertificateFault, Fault, FaultRule, Method, Parameter, Preset,
+};
+pub use idempotency::ReplayForm;
 pub use keys::CaKey;
 pub use ledger::{CreateRequest, Sold, Stats};
 pub use order::CreateQuery;
@@ -91,6 +97,7 @@ pub use policy::{
 pub use pool::{
     CaSpec, EmulatorConfig, ISSUING_POOL_ID, PoolName, PoolNameError, PoolSpec, ROOT_POOL_ID, Tier,
 };
+pub use quota::Quotas;
 pub use resources::{CaPoolJson, EncodingFormat, PublishingOptions};
 pub use scalars::{Base64Bytes, ProtoDuration};
 pub use wire::{

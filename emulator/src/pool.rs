@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::errors::ApiError;
 use crate::keys::CaKey;
 use crate::policy::IssuancePolicy;
+use crate::quota::Quotas;
 use crate::scalars::NameOrNumber;
 
 /// Id of the root pool in [`EmulatorConfig::guide`].
@@ -24,6 +25,8 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 pub struct EmulatorConfig {
     /// The pools, parents first.
     pub pools: Vec<PoolSpec>,
+    /// Whether the service's quotas hold.
+    pub quotas: Quotas,
 }
 
 impl EmulatorConfig {
@@ -61,6 +64,7 @@ impl EmulatorConfig {
                     },
                 },
             ],
+            quotas: Quotas::Off,
         })
     }
 

@@ -1,27 +1,29 @@
-//! The REST face: routes, query parameters and bodies in, JSON out; faults of the transport.
+//! The REST face: routes, query parameters and bodies in, JSON out.
 
-use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::request::Parts;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::admin;
 use crate::authorities::{Deletion, Turn};
-use crate::connection::Switch;
+use crate::controls::Signer;
 use crate::emulator::Emulator;
-use crate::errors::ApiError;
-use crate::faults::{Fault, Method};
+use crate::errors::{ApiError, whole_seconds};
+use crate::faults::{Method, meet};
 use crate::ledger::CreateRequest;
 use crate::listing::Page;
 use crate::mask::Mask;
 use crate::neighbours::service_identity;
 use crate::order::CreateQuery;
 use crate::params::Params;
+use crate::quota::Refusal;
 use crate::route::Call;
 
 /// The largest body that is read, in bytes.
@@ -37,6 +39,9 @@ impl Emulator {
 
 async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    if let Some(path) = parts.uri.path().strip_prefix(admin::PREFIX) {
+        return admin::answer(&emulator, &parts.method, path, body).await;
+    }
     let call = Call::route(&parts.method, parts.uri.path());
     let method = call.as_ref().map_or(Method::Other, |call| call.method);
     emulator.count(method);
@@ -56,43 +61,42 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
             body: body.to_vec(),
         });
     }
-    let mut lose_reply = false;
-    if let Some(fault) = emulator.take_transport_fault(method) {
-        match fault {
-            Fault::Error { error, retry_after } => {
-                let mut response = error_response(&error);
-                if let Some(after) = retry_after {
-                    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-                    response
-                        .headers_mut()
-                        .insert(header::RETRY_AFTER, seconds.into());
-                }
-                return response;
-            }
-            Fault::Html { status } => return html(status),
-            Fault::HugeBody { bytes } => return json_bytes(StatusCode::OK, vec![b' '; bytes]),
-            Fault::Hang => return std::future::pending().await,
-            Fault::CloseBefore => return close(&parts).await,
-            Fault::CloseAfter => lose_reply = true,
-            // Not the transport's: the book keeps these for the signing.
-            Fault::Certificate(_) => {}
-        }
-    }
+    let delivery = match meet(emulator.take_transport_fault(method), &parts).await {
+        ControlFlow::Continue(delivery) => delivery,
+        ControlFlow::Break(answer) => return answer,
+    };
     let uri = parts.uri.clone();
     // Signing and writing state are work for a blocking thread.
-    let answer = tokio::task::spawn_blocking(move || match call {
-        Ok(call) => call.run(&emulator, &uri, &body),
-        Err(error) => Err(error),
-    })
-    .await;
-    if lose_reply {
-        return close(&parts).await;
+    let answer = tokio::task::spawn_blocking(move || respond(&emulator, call, &uri, &body)).await;
+    let answer = answer
+        .unwrap_or_else(|error| error_response(&ApiError::internal("The emulator failed", error)));
+    delivery.of(answer, &parts).await
+}
+
+fn respond(emulator: &Emulator, call: Result<Call, ApiError>, uri: &Uri, body: &[u8]) -> Response {
+    let call = match call {
+        Ok(call) => call,
+        Err(error) => return error_response(&error),
+    };
+    if let Err(Refusal { error, retry_after }) = charge(emulator, &call, uri) {
+        return refusal(&error, retry_after);
     }
-    match answer {
-        Ok(Ok(json)) => json_bytes(StatusCode::OK, json),
-        Ok(Err(error)) => error_response(&error),
-        Err(error) => error_response(&ApiError::internal("The emulator failed", error)),
+    match call.run(emulator, uri, body) {
+        Ok(json) => json_bytes(StatusCode::OK, json),
+        Err(error) => error_response(&error),
     }
+}
+
+/// Charges a request to the quotas, before anything else is looked at.
+fn charge(emulator: &Emulator, call: &Call, uri: &Uri) -> Result<(), Refusal> {
+    let signer = (call.method == Method::CreateCertificate).then(|| {
+        // What the query has wrong, the call itself tells.
+        let query = Params::parse(uri).and_then(create_query).ok();
+        query
+            .and_then(|query| query.issuing_certificate_authority_id)
+            .map_or(Signer::Any, Signer::Named)
+    });
+    emulator.charge(&call.resource, signer)
 }
 
 impl Call {
@@ -240,21 +244,11 @@ fn create_query(mut query: Params) -> Result<CreateQuery, ApiError> {
     query.finish().map(|()| read)
 }
 
-/// Ends the connection without an answer.
-async fn close(parts: &Parts) -> Response {
-    if let Some(ConnectInfo(switch)) = parts.extensions.get::<ConnectInfo<Switch>>() {
-        switch.cut();
-        return std::future::pending().await;
-    }
-    let broken = futures::stream::once(async { Err::<Bytes, _>(io::Error::other("cut off")) });
-    Response::new(Body::from_stream(broken))
-}
-
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(value).map_err(|error| ApiError::internal("The answer", error))
 }
 
-fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
+pub(crate) fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
     (
         status,
         [(header::CONTENT_TYPE, "application/json; charset=UTF-8")],
@@ -263,14 +257,24 @@ fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
         .into_response()
 }
 
-fn error_response(error: &ApiError) -> Response {
+pub(crate) fn error_response(error: &ApiError) -> Response {
     json_bytes(
         status(error.code.http()),
         error.body().to_string().into_bytes(),
     )
 }
 
-fn html(code: u16) -> Response {
+/// An error whose header says how long to wait, if anything does.
+pub(crate) fn refusal(error: &ApiError, retry_after: Option<Duration>) -> Response {
+    let mut answer = error_response(error);
+    if let Some(after) = retry_after {
+        let seconds = whole_seconds(after).into();
+        answer.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    answer
+}
+
+pub(crate) fn html(code: u16) -> Response {
     let page = "<!DOCTYPE html>\n<html><head><title>Error</title></head>\
                 <body><h1>The proxy could not do that</h1></body></html>\n";
     (

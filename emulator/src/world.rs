@@ -115,18 +115,7 @@ impl Pool {
                 .filter(|_| may)
                 .ok_or_else(|| ca.refusal("issue certificates", "ENABLED or STAGED"));
         }
-        let enabled: Vec<&Authority> = self
-            .cas(now)
-            .filter(|ca| ca.record.state == CaState::Enabled)
-            .filter_map(|ca| ca.authority.as_deref())
-            .collect();
-        let alive: Vec<&Authority> = enabled
-            .iter()
-            .copied()
-            .filter(|authority| now <= authority.validity().1)
-            .collect();
-        // With expired ones alone, the refusal comes from there and says so.
-        let list = if alive.is_empty() { enabled } else { alive };
+        let list = self.signers(now);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         turn.checked_rem(list.len())
             .and_then(|index| list.get(index).copied())
@@ -139,6 +128,22 @@ impl Pool {
                     ),
                 )
             })
+    }
+
+    /// The CAs that sign in turn: the enabled ones.
+    pub(crate) fn signers(&self, now: Timestamp) -> Vec<&Authority> {
+        let enabled: Vec<&Authority> = self
+            .cas(now)
+            .filter(|ca| ca.record.state == CaState::Enabled)
+            .filter_map(|ca| ca.authority.as_deref())
+            .collect();
+        let alive: Vec<&Authority> = enabled
+            .iter()
+            .copied()
+            .filter(|authority| now <= authority.validity().1)
+            .collect();
+        // With expired ones alone, the refusal comes from there and says so.
+        if alive.is_empty() { enabled } else { alive }
     }
 
     /// Whether certificates say where their issuer's can be had.
