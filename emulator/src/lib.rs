@@ -1,9 +1,9 @@
 //! A CA Service pool on loopback: real X.509, the service's REST API and its rules, for tests and
 //! for trying things. Never a production CA: it signs for everybody who reaches it.
 //!
-//! A request, in the order in which it meets the files: [`serve`] (`connection.rs`) → `rest.rs` (faults
-//! of the transport; who may do it; query parameters by `params.rs`) and `route.rs` (verb and path → call)
-//! → the file of what it is about:
+//! A request, in the order in which it meets the files: [`serve`] (`connection.rs`) → `rest.rs` and
+//! `route.rs` (verb and path → call; who may do it; query parameters by `params.rs`) → `faults/` (what
+//! is to go wrong) → `quota.rs` → the file of what it is about:
 //! - `pools.rs`: locations and pools. `authorities.rs`: CAs; `chain.rs` looks at chains from outside.
 //! - `certificates.rs`: `order.rs` (the body) → `request.rs` (key, names, usages) → `policy.rs` (what
 //!   the pool allows) → `issue.rs` (signing) → `describe.rs` (what was signed).
@@ -19,6 +19,8 @@
 //! - get, list, change and revoke of certificates on a DEVOPS pool are `FAILED_PRECONDITION`;
 //! - a `requestId` is remembered for exactly 60 minutes within its location, and its repetition gets
 //!   the first answer, whatever the second body says;
+//! - quotas, where they are switched on, are reckoned as `quota.rs` says: every request counts,
+//!   replays, `validateOnly` and refused ones as well;
 //! - every leaf carries basic constraints with CA:FALSE, whether they were asked for or not;
 //! - operations are done when they are first looked at, and what fails fails in the answer to the
 //!   request itself, never in an operation;
@@ -29,6 +31,9 @@
 //! - every project exists, and pools can be made in every location;
 //! - certificates name the issuer's address if the pool publishes CA certificates. Nothing answers
 //!   there; there are no revocation lists at all.
+//!
+//! Faults, quotas and the form of replays can be changed while it runs, by [`Emulator::set_faults`]
+//! and its neighbours or over HTTP under `/emulator/v1/` (`admin/`).
 //!
 //! ```
 //! use certagent_emulator::{Emulator, EmulatorConfig, system_clock};

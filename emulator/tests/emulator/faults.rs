@@ -171,6 +171,14 @@ fn certificates_with_wrong_content_come_on_demand() {
             verified.unwrap();
         },
     );
+    with_fault(CertificateFault::DropSan, |issued, leaf, _| {
+        assert!(leaf.subject_alternative_name().unwrap().is_none());
+        let names = &issued
+            .certificate_description
+            .subject_description
+            .subject_alt_name;
+        assert!(names.uris.is_empty(), "as when the policy drops them");
+    });
     with_fault(CertificateFault::IsCa, |_, leaf, _| {
         assert!(leaf.basic_constraints().unwrap().unwrap().value.ca);
     });

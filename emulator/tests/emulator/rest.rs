@@ -1,4 +1,4 @@
-use certagent_emulator::{EmulatorError, Method, serve};
+use certagent_emulator::{EmulatorError, Method, ServeOptions, serve, serve_with};
 use reqwest::{StatusCode, Version};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -213,4 +213,20 @@ async fn an_address_that_others_can_reach_is_not_served() {
         .unwrap_err();
     assert!(matches!(error, EmulatorError::NotLoopback(_)));
     assert!(error.to_string().contains("127.0.0.1"));
+}
+
+#[tokio::test]
+async fn an_address_that_others_can_reach_is_served_when_that_is_said() {
+    let (emulator, _) = emulator();
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let options = ServeOptions { allow_remote: true };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(serve_with(emulator, listener, options, async {
+        drop(stopped.await);
+    }));
+    let url = format!("http://127.0.0.1:{port}/v1/{ISSUING}");
+    assert_eq!(http2().get(url).send().await.unwrap().status(), 200);
+    stop.send(()).unwrap();
+    serving.await.unwrap().unwrap();
 }

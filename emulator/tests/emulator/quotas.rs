@@ -1,0 +1,142 @@
+//! The service's quotas over HTTP, by a clock that the tests step.
+
+use certagent_emulator::{Method, Quotas, ReplayForm};
+use jiff::SignedDuration;
+use reqwest::{Client, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+async fn post(server: &Server, client: &Client, query: &str, body: &Value) -> Response {
+    let url = server.url(&format!("{ISSUING}/certificates?{query}"));
+    client.post(url).json(body).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_devops_ca_signs_twenty_five_in_a_second_and_a_thousand_in_forty() {
+    let server = Server::start().await;
+    let client = http2();
+    server
+        .emulator
+        .set_quotas(Quotas::Service { retry_info: false });
+    let mut left: Vec<u32> = (1..=1_000).collect();
+    let mut seconds = 0;
+    while !left.is_empty() {
+        // A client that paces itself badly: a little more than passes, each second.
+        let asks = left.drain(..left.len().min(30)).map(async |n| {
+            let query = format!("requestId={}", uuid(n));
+            (n, post(&server, &client, &query, &body()).await.status())
+        });
+        let answers: Vec<(u32, StatusCode)> = futures::future::join_all(asks).await;
+        for (n, status) in answers {
+            match status {
+                StatusCode::OK => {}
+                StatusCode::TOO_MANY_REQUESTS => left.push(n),
+                other => panic!("{other}"),
+            }
+        }
+        server.clock.step(SECOND);
+        seconds += 1;
+    }
+    assert_eq!(seconds, 40);
+    let stats = server.emulator.stats();
+    assert_eq!(stats.total_sold(), 1_000);
+    // Five too many in every second but the last, which has only what is left.
+    assert_eq!(stats.quota_refused, 39 * 5);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_says_how_long_to_wait_if_told_to() {
+    let server = Server::start().await;
+    let client = http1();
+    for retry_info in [false, true] {
+        server.emulator.set_quotas(Quotas::Service { retry_info });
+        for _ in 0..25 {
+            assert_eq!(post(&server, &client, "", &body()).await.status(), 200);
+        }
+        let answer = post(&server, &client, "", &body()).await;
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        let header = answer.headers().get("retry-after").cloned();
+        let error: Value = answer.json().await.unwrap();
+        let details = error["error"]["details"].as_array().unwrap();
+        assert_eq!(error["error"]["status"], "RESOURCE_EXHAUSTED");
+        assert_eq!(details[0]["reason"], "RATE_LIMIT_EXCEEDED");
+        if retry_info {
+            assert_eq!(header.unwrap(), "1");
+            assert_eq!(details[1]["retryDelay"], "0.04s");
+        } else {
+            assert_eq!((header, details.len()), (None, 1));
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn replays_checks_and_refused_requests_count_as_well() {
+    let server = Server::start().await;
+    let client = http2();
+    server
+        .emulator
+        .set_quotas(Quotas::Service { retry_info: false });
+    let replayed = format!("requestId={}", uuid(1));
+    for _ in 0..10 {
+        assert_eq!(
+            post(&server, &client, &replayed, &body()).await.status(),
+            200
+        );
+    }
+    for _ in 0..10 {
+        let answer = post(&server, &client, "validateOnly=true", &body()).await;
+        assert_eq!(answer.status(), 200);
+    }
+    for _ in 0..5 {
+        assert_eq!(post(&server, &client, "", &json!({})).await.status(), 400);
+    }
+    assert_eq!(
+        post(&server, &client, &replayed, &body()).await.status(),
+        429
+    );
+    assert_eq!(server.emulator.stats().total_sold(), 1);
+    assert_eq!(server.emulator.stats().quota_refused, 1);
+    // Other methods have quotas of their own.
+    let answer = client.get(server.url(ISSUING)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(server.emulator.stats().requests(Method::GetCaPool), 1);
+    server.stop().await;
+}
+
+#[test]
+fn a_repeated_request_is_answered_in_three_forms_and_never_sold_again() {
+    let (emulator, _) = emulator();
+    let ask = || create(&emulator, ISSUING, &request(1), &body());
+    let first = ask().unwrap();
+    assert_eq!(emulator.replay_form(), ReplayForm::SameCertificate);
+    assert_eq!(ask().unwrap(), first);
+
+    emulator.set_replay_form(ReplayForm::AlreadyExists);
+    let error = ask().unwrap_err();
+    assert_eq!(error.code.http(), 409);
+    assert_eq!(
+        error.message,
+        format!("Resource '{}' already exists.", first.name)
+    );
+
+    emulator.set_replay_form(ReplayForm::WithoutCertificate);
+    let bare = ask().unwrap();
+    assert_eq!(bare.name, first.name);
+    assert_eq!(bare.pem_certificate, None);
+    assert!(bare.pem_certificate_chain.is_empty());
+
+    let other = create(&emulator, ISSUING, &request(2), &body()).unwrap();
+    assert!(
+        other.pem_certificate.is_some(),
+        "a first request is not a replay"
+    );
+    emulator.set_replay_form(ReplayForm::SameCertificate);
+    assert_eq!(ask().unwrap(), first, "what was kept is whole");
+    assert_eq!(emulator.stats().total_sold(), 2);
+    assert_eq!(emulator.stats().replayed, 4);
+}
