@@ -9,11 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
 use axum::serve::Listener;
-use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -24,7 +21,6 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::emulator::Emulator;
 use crate::errors::EmulatorError;
-use crate::faults::Lost;
 
 /// How long requests in flight may still take when the server stops.
 const GRACE: Duration = Duration::from_millis(300);
@@ -114,19 +110,7 @@ async fn converse(
         stream,
         inner: Arc::clone(&inner),
     });
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(switch.clone());
-        let answer = router.call(request);
-        async move {
-            let answer = answer.await.unwrap_or_else(|never| match never {});
-            // An error ends the request without an answer, and over HTTP/2 no other one.
-            match answer.extensions().get::<Lost>() {
-                Some(Lost) => Err(io::Error::other("the answer is lost on purpose")),
-                None => Ok(answer),
-            }
-        }
-    });
+    let service = TowerToHyperService::new(router.layer(Extension(switch)));
     let server = auto::Builder::new(TokioExecutor::new());
     let mut connection = pin!(server.serve_connection(stream, service));
     let leave = async {

@@ -20,7 +20,7 @@ pub use rule::FaultRule;
 
 pub(crate) use catalogue::Arguments;
 pub(crate) use rule::{Extent, FaultBook};
-pub(crate) use transport::{Lost, meet};
+pub(crate) use transport::meet;
 
 use crate::errors::ApiError;
 

@@ -31,10 +31,6 @@ pub(crate) enum Delivery {
     Reset,
 }
 
-/// Marks the answer that the server must not send.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lost;
-
 /// Lets `fault` befall the request of `parts`: either that is its answer, or the work comes next and
 /// its answer goes out as told.
 pub(crate) async fn meet(fault: Option<Fault>, parts: &Parts) -> ControlFlow<Response, Delivery> {
@@ -80,11 +76,7 @@ impl Delivery {
                 }
                 answer
             }
-            Self::Lost => {
-                let mut answer = broken();
-                answer.extensions_mut().insert(Lost);
-                answer
-            }
+            Self::Lost => broken(),
             Self::Reset => reset(parts).await,
         }
     }
@@ -101,7 +93,8 @@ async fn reset(parts: &Parts) -> Response {
     }
 }
 
-/// An answer that breaks off at once: the best that another server than ours can be made to do.
+/// An answer whose body fails at once: nothing of it goes out, and the request ends. Over HTTP/1 the
+/// connection ends with it.
 fn broken() -> Response {
     let broken = futures::stream::once(async { Err::<Bytes, _>(io::Error::other("cut off")) });
     Response::new(Body::from_stream(broken))
