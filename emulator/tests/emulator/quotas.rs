@@ -1,6 +1,6 @@
 //! The service's quotas over HTTP, by a clock that the tests step.
 
-use certagent_emulator::{Method, Quotas, ReplayForm};
+use certagent_emulator::{Method, PoolName, Quotas, ReplayForm};
 use jiff::SignedDuration;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
@@ -105,6 +105,47 @@ async fn replays_checks_and_refused_requests_count_as_well() {
     let answer = client.get(server.url(ISSUING)).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(server.emulator.stats().requests(Method::GetCaPool), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn tiers_differ_and_the_pools_of_a_location_share_its_hundred() {
+    let mut config = guide();
+    config.quotas = Quotas::Service { retry_info: false };
+    let first = config.pools[1].clone();
+    for n in 2..=5 {
+        let mut pool = first.clone();
+        pool.name = PoolName::new("p", "l", &format!("issuing-{n}")).unwrap();
+        config.pools.push(pool);
+    }
+    let mut far = first.clone();
+    far.name = PoolName::new("p", "far", "issuing").unwrap();
+    config.pools.push(far.clone());
+    let server = Server::with(config).await;
+    let client = http2();
+    // How many of thirty creates pass in this second.
+    let passing = async |pool: &str| {
+        let mut passed = 0;
+        for n in 0..30 {
+            let url = server.url(&format!("{pool}/certificates?certificateId=c{n}"));
+            let answer = client.post(url).json(&body()).send().await.unwrap();
+            passed += usize::from(answer.status() != StatusCode::TOO_MANY_REQUESTS);
+        }
+        passed
+    };
+    assert_eq!(passing(ROOT).await, 7, "ENTERPRISE");
+    for (pool, passes) in [(2, 25), (3, 25), (4, 25), (5, 18)] {
+        let pool = format!("projects/p/locations/l/caPools/issuing-{pool}");
+        assert_eq!(passing(&pool).await, passes, "{pool}");
+    }
+    assert_eq!(
+        passing(ISSUING).await,
+        0,
+        "its CA is idle, its location is not"
+    );
+    assert_eq!(passing(&far.name.to_string()).await, 25);
+    server.clock.step(SECOND);
+    assert_eq!(passing(ISSUING).await, 25);
     server.stop().await;
 }
 
