@@ -149,6 +149,54 @@ async fn tiers_differ_and_the_pools_of_a_location_share_its_hundred() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn a_pool_has_the_sum_of_its_enabled_cas_and_a_named_one_its_own() {
+    let server = Server::start().await;
+    let client = http2();
+    let cas = format!("{ISSUING}/certificateAuthorities");
+    let change = async |path: &str, body: &Value| {
+        let request = client.post(server.url(path)).json(body);
+        assert_eq!(request.send().await.unwrap().status(), 200, "{path}");
+    };
+    let ca = json!({
+        "type": "SELF_SIGNED",
+        "lifetime": "315360000s",
+        "keySpec": { "algorithm": "EC_P256_SHA256" },
+        "config": {
+            "subjectConfig": { "subject": { "commonName": "second", "organization": "o" } },
+            "x509Config": {
+                "caOptions": { "isCa": true },
+                "keyUsage": { "baseKeyUsage": { "certSign": true, "crlSign": true } },
+            },
+        },
+    });
+    change(&format!("{cas}?certificateAuthorityId=second"), &ca).await;
+    server
+        .emulator
+        .set_quotas(Quotas::Service { retry_info: false });
+    // How many of sixty creates pass in a second of their own.
+    let passing = async |query: &str| {
+        server.clock.step(SECOND);
+        let mut passed = 0;
+        for _ in 0..60 {
+            let status = post(&server, &client, query, &body()).await.status();
+            passed += usize::from(status == StatusCode::OK);
+        }
+        passed
+    };
+    let named = "issuingCertificateAuthorityId=second";
+    assert_eq!(passing("").await, 25, "a staged CA adds nothing");
+    assert_eq!(passing(named).await, 25);
+    change(&format!("{cas}/second:enable"), &json!({})).await;
+    assert_eq!(passing("").await, 50);
+    assert_eq!(passing(named).await, 25);
+    change(&format!("{cas}/second:disable"), &json!({})).await;
+    assert_eq!(passing("").await, 25);
+    assert_eq!(passing(named).await, 0, "and not for the quota's sake");
+    assert_eq!(post(&server, &client, named, &body()).await.status(), 400);
+    server.stop().await;
+}
+
 #[test]
 fn a_repeated_request_is_answered_in_three_forms_and_never_sold_again() {
     let (emulator, _) = emulator();
