@@ -74,10 +74,7 @@ impl Emulator {
         let body: CaBody = from_body(body)?;
         self.operate(started, || {
             let exists = |pool: &crate::world::Pool, now| match pool.ca(id, now) {
-                Ok(ca) => Err(ApiError::new(
-                    Code::AlreadyExists,
-                    format!("Resource '{}' already exists.", ca.name()),
-                )),
+                Ok(ca) => Err(ApiError::already_exists(&ca.name())),
                 Err(_) => Ok(()),
             };
             let now = self.now();

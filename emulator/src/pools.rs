@@ -122,10 +122,7 @@ impl Emulator {
         self.operate(started, || {
             let _changing = self.world.change();
             if self.world.get(&name).is_some() {
-                return Err(ApiError::new(
-                    Code::AlreadyExists,
-                    format!("Resource '{name}' already exists."),
-                ));
+                return Err(ApiError::already_exists(&name.to_string()));
             }
             let pool = Pool::new(name.clone(), tier, settings);
             if let Some(state) = &self.state {
