@@ -5,9 +5,12 @@
     reason = "clippy knows tests by their attribute, not the functions that they share"
 )]
 
+mod access;
 mod authorities;
 mod faults;
 mod gcloud;
+mod identities;
+mod issuer;
 mod issuing;
 mod pools;
 mod rest;
