@@ -319,7 +319,7 @@ fn good_requests() -> &'static [(&'static str, &'static str, Value)] {
                 json!({ "policy": {
                     "version": 3,
                     "etag": "",
-                    "bindings": [{ "role": "r", "members": ["m"], "condition": { "title": "t" } }],
+                    "bindings": [{ "role": "roles/privateca.poolReader", "members": ["allUsers"] }],
                 } }),
             ),
         ]
