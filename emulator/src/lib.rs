@@ -52,6 +52,7 @@ mod emulator;
 mod encoding;
 mod errors;
 mod faults;
+mod files;
 mod iam_store;
 mod idempotency;
 mod issue;
@@ -70,6 +71,7 @@ mod pools;
 mod request;
 mod resources;
 mod rest;
+mod revocation;
 mod route;
 mod scalars;
 mod seed;
@@ -92,9 +94,10 @@ pub use pool::{
     CaSpec, EmulatorConfig, ISSUING_POOL_ID, PoolName, PoolNameError, PoolSpec, ROOT_POOL_ID, Tier,
 };
 pub use resources::{CaPoolJson, EncodingFormat, PublishingOptions};
+pub use revocation::{RevocationDetails, RevocationReason};
 pub use scalars::{Base64Bytes, ProtoDuration};
 pub use wire::{
     BaseKeyUsage, CaOptions, CertChain, CertificateDescription, CertificateJson, ExtendedKeyUsage,
-    FetchCaCertsJson, Fingerprint, KeyFormat, KeyId, KeyUsage, PublicKeyJson, RevocationDetails,
-    RevocationReason, Subject, SubjectAltNames, SubjectDescription, X509Parameters,
+    FetchCaCertsJson, Fingerprint, KeyFormat, KeyId, KeyUsage, PublicKeyJson, Subject,
+    SubjectAltNames, SubjectDescription, X509Parameters,
 };

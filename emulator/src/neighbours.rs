@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::emulator::Emulator;
 use crate::errors::ApiError;
-use crate::iam_store::{Policy, check_get_body, granted, replaced_by_body};
+use crate::iam_store::{Policy, check_get_body, replaced_by_body};
 use crate::ledger::lock;
 
 /// The IAM policies of projects. Every project exists.
@@ -55,15 +55,6 @@ impl Emulator {
         }
         projects.policies = policies;
         Ok(new)
-    }
-
-    /// Whoever asks has every permission on every project.
-    #[expect(
-        clippy::unused_self,
-        reason = "who may do what is the emulator's to say"
-    )]
-    pub(crate) fn test_project_permissions(&self, body: &[u8]) -> Result<Value, ApiError> {
-        granted(body)
     }
 }
 

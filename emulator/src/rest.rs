@@ -16,6 +16,7 @@ use crate::connection::Switch;
 use crate::emulator::Emulator;
 use crate::errors::ApiError;
 use crate::faults::{Fault, Method};
+use crate::iam_store::granted;
 use crate::ledger::CreateRequest;
 use crate::listing::Page;
 use crate::mask::Mask;
@@ -223,7 +224,7 @@ impl Call {
             Method::CancelOperation => to_json(&emulator.cancel_operation(name, body)?),
             Method::GetProjectIamPolicy => to_json(&emulator.get_project_policy(name, body)?),
             Method::SetProjectIamPolicy => to_json(&emulator.set_project_policy(name, body)?),
-            Method::TestProjectIamPermissions => to_json(&emulator.test_project_permissions(body)?),
+            Method::TestProjectIamPermissions => to_json(&granted(body)?),
             Method::GenerateServiceIdentity => to_json(&service_identity(name)),
             _ => Err(ApiError::not_found(name)),
         }

@@ -5,7 +5,9 @@
     reason = "clippy knows tests by their attribute, not the functions that they share"
 )]
 
+mod activation;
 mod authorities;
+mod certificates;
 mod faults;
 mod gcloud;
 mod issuing;
@@ -13,3 +15,4 @@ mod pools;
 mod rest;
 mod state;
 mod support;
+mod world;
