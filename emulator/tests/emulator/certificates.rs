@@ -73,6 +73,25 @@ async fn the_enabled_cas_of_a_pool_sign_in_turn() {
 }
 
 #[tokio::test]
+async fn an_expired_ca_is_nobodys_turn_as_long_as_another_lives() {
+    let server = two_pools().await;
+    let mut short = ca_body("SELF_SIGNED", 1);
+    short["lifetime"] = json!("60s");
+    make(&server, "roots", "short", &short).await;
+    enable(&server, "roots", "short").await;
+    server.clock.step(SignedDuration::from_secs(60));
+    let path = |id: &str| format!("{POOLS}/roots/certificates?certificateId={id}");
+    let error = server.refused("POST", &path("a"), &body()).await;
+    assert!(error.contains("short or one above it expired"), "{error}");
+    root(&server, "r").await;
+    for id in ["a", "b"] {
+        let issued = server.ok("POST", &path(id), &body()).await;
+        assert_eq!(issued["issuerCertificateAuthority"], ca("roots", "r"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn certificates_of_enterprise_pools_are_listed_relabelled_and_revoked() {
     let server = two_pools().await;
     root(&server, "r").await;
