@@ -26,7 +26,7 @@ use crate::resources::{
     ActionBody, ActivateBody, CaBody, CaState, CaType, IssuerChain, SubordinateConfig, check_labels,
 };
 use crate::wire::{BaseKeyUsage, CertificateConfig};
-use crate::world::{Ca, CaRecord, ca_name};
+use crate::world::{Ca, CaRecord, Pool, ca_name};
 
 /// How long a deleted CA can be brought back: 30 days, as with the service.
 const GRACE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -73,7 +73,7 @@ impl Emulator {
         };
         let body: CaBody = from_body(body)?;
         self.operate(started, || {
-            let exists = |pool: &crate::world::Pool, now| match pool.ca(id, now) {
+            let exists = |pool: &Pool, now| match pool.ca(id, now) {
                 Ok(ca) => Err(ApiError::already_exists(&ca.name())),
                 Err(_) => Ok(()),
             };
@@ -123,12 +123,11 @@ impl Emulator {
         request_id: Option<&str>,
         body: &[u8],
     ) -> Result<Operation, ApiError> {
-        let body = parse_json(body)?;
+        let change = parse_json(body)?;
+        from_value::<CaBody>(&change)?;
         self.operate_on_ca(name, "update", request_id, |ca, _| {
-            let mut labels = json!({ "labels": ca.record.labels });
-            mask.apply(&mut labels, &body, &["labels"])?;
-            ca.record.labels = mask.read(&labels["labels"])?;
-            check_labels(&ca.record.labels)
+            ca.record.labels = mask.labels(&ca.record.labels, &change)?;
+            Ok(())
         })
     }
 

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::emulator::Emulator;
 use crate::errors::{ApiError, Code};
 use crate::idempotency::RequestKey;
 use crate::identity::Caller;
-use crate::json::{from_body, parse_json};
+use crate::json::{from_body, from_value, parse_json};
 use crate::ledger::{Kept, Ledger, Sold, lock};
 use crate::listing::Page;
 use crate::mask::Mask;
 use crate::order::{CreateQuery, Order, check_certificate_id};
 use crate::pool::{PoolName, Tier};
-use crate::resources::{RevokeBody, check_labels};
+use crate::resources::RevokeBody;
+use crate::revocation::RevocationDetails;
 use crate::state::StoredCertificate;
-use crate::wire::{CertificateJson, RevocationDetails};
+use crate::wire::{CertificateJson, CreateBody};
 use crate::world::Pool;
 
 impl Emulator {
@@ -146,12 +147,11 @@ impl Emulator {
         body: &[u8],
     ) -> Result<CertificateJson, ApiError> {
         let change = parse_json(body)?;
+        from_value::<CreateBody>(&change)?;
         self.change_certificate(name, "changed", |certificate, now| {
-            let mut labels = json!({ "labels": certificate.labels });
-            mask.apply(&mut labels, &change, &["labels"])?;
-            certificate.labels = mask.read(&labels["labels"])?;
+            certificate.labels = mask.labels(&certificate.labels, &change)?;
             certificate.update_time = now;
-            check_labels(&certificate.labels)
+            Ok(())
         })
     }
 

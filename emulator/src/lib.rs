@@ -66,6 +66,7 @@ mod emulator;
 mod encoding;
 mod errors;
 mod faults;
+mod files;
 mod iam;
 mod iam_store;
 mod idempotency;
@@ -87,6 +88,7 @@ mod quota;
 mod request;
 mod resources;
 mod rest;
+mod revocation;
 mod route;
 mod scalars;
 mod seed;
@@ -118,9 +120,10 @@ pub use pool::{
 };
 pub use quota::Quotas;
 pub use resources::{CaPoolJson, EncodingFormat, PublishingOptions};
+pub use revocation::{RevocationDetails, RevocationReason};
 pub use scalars::{Base64Bytes, ProtoDuration};
 pub use wire::{
     BaseKeyUsage, CaOptions, CertChain, CertificateDescription, CertificateJson, ExtendedKeyUsage,
-    FetchCaCertsJson, Fingerprint, KeyFormat, KeyId, KeyUsage, PublicKeyJson, RevocationDetails,
-    RevocationReason, Subject, SubjectAltNames, SubjectDescription, X509Parameters,
+    FetchCaCertsJson, Fingerprint, KeyFormat, KeyId, KeyUsage, PublicKeyJson, Subject,
+    SubjectAltNames, SubjectDescription, X509Parameters,
 };

@@ -1,10 +1,10 @@
 //! `updateMask`: which fields of a resource a change is about.
 
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::errors::ApiError;
 use crate::json::{camel_case, from_value};
+use crate::resources::{Labels, check_labels};
 
 /// The most paths that a mask may have, and the most steps of a path.
 const MOST: usize = 64;
@@ -68,13 +68,13 @@ impl Mask {
         Ok(())
     }
 
-    /// Reads what [`apply`](Self::apply) made.
-    #[expect(clippy::unused_self, reason = "it belongs to the mask's result")]
-    pub(crate) fn read<T: DeserializeOwned + Default>(&self, value: &Value) -> Result<T, ApiError> {
-        if value.is_null() {
-            return Ok(T::default());
-        }
-        from_value(value)
+    /// What becomes of the labels of a resource of which nothing else can be changed.
+    pub(crate) fn labels(&self, old: &Labels, source: &Value) -> Result<Labels, ApiError> {
+        let mut target = json!({ "labels": old });
+        self.apply(&mut target, source, &["labels"])?;
+        let labels = target.get("labels").map(from_value).transpose()?;
+        let labels = labels.unwrap_or_default();
+        check_labels(&labels).map(|()| labels)
     }
 }
 
@@ -110,8 +110,6 @@ fn set(target: &mut Value, source: &Value, path: &[String]) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

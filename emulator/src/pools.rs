@@ -158,6 +158,7 @@ impl Emulator {
         body: &[u8],
     ) -> Result<Operation, ApiError> {
         let change = parse_json(body)?;
+        from_value::<PoolBody>(&change)?;
         let location = self.pool(name)?.name.location().to_owned();
         let started = Started {
             location: &location,

@@ -11,8 +11,9 @@ use crate::errors::ApiError;
 use crate::keys::CaKey;
 use crate::policy::IssuancePolicy;
 use crate::pool::Tier;
+use crate::revocation::RevocationReason;
 use crate::scalars::{NameOrNumber, ProtoDuration};
-use crate::wire::{CertificateDescription, RevocationReason};
+use crate::wire::CertificateDescription;
 
 /// Labels: the user's own keys and values.
 pub(crate) type Labels = BTreeMap<String, String>;

@@ -14,17 +14,18 @@
 //! after it, so what nobody names is the rest of a change that was cut short.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::errors::EmulatorError;
+use crate::files::{
+    Durable, VERSION, corrupt, failed, make_dir, open_private, read_json, remove, write_json,
+};
 use crate::iam_store::Policy;
 use crate::issue::Authority;
 use crate::keys::CaKeyPair;
@@ -32,8 +33,6 @@ use crate::pool::{PoolName, Tier};
 use crate::resources::PoolSettings;
 use crate::wire::CertificateJson;
 use crate::world::{Ca, CaRecord, Pool};
-
-const VERSION: u32 = 2;
 
 /// An open state directory; nobody else's as long as this value lives.
 #[derive(Debug)]
@@ -112,12 +111,6 @@ struct StoredPool {
 struct StoredProjects {
     version: u32,
     policies: BTreeMap<String, Policy>,
-}
-
-/// The part of every file that tells whether the rest can be understood.
-#[derive(Deserialize)]
-struct Versioned {
-    version: u32,
 }
 
 impl StateDir {
@@ -334,83 +327,5 @@ impl StateDir {
             .subject_description
             .hex_serial_number;
         self.dir.join("certificates").join(format!("{serial}.json"))
-    }
-}
-
-/// Whether bytes must survive a power cut, not only the end of the process.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Durable {
-    Yes,
-    No,
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EmulatorError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => Zeroizing::new(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(failed("read", path)(source)),
-    };
-    // serde's message may quote the file, and the file may hold a key.
-    let unreadable = |_| corrupt(path, "it is not the JSON that the emulator wrote");
-    let versioned: Versioned = serde_json::from_slice(&bytes).map_err(unreadable)?;
-    if versioned.version != VERSION {
-        return Err(corrupt(path, "it was written by another version"));
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
-}
-
-fn write_json(path: &Path, value: &impl Serialize, durable: Durable) -> Result<(), EmulatorError> {
-    let failed = failed("write", path);
-    let bytes = serde_json::to_vec_pretty(value).map(Zeroizing::new);
-    let written = bytes.map_err(io::Error::from).and_then(|bytes| {
-        let temporary = path.with_extension("tmp");
-        let mut file = open_private(&temporary)?;
-        file.set_len(0)?;
-        file.write_all(&bytes)?;
-        if durable == Durable::Yes {
-            file.sync_all()?;
-        }
-        drop(file);
-        fs::rename(&temporary, path)
-    });
-    written.map_err(failed)
-}
-
-fn open_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-fn make_dir(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-/// Removes a file that nothing names any more; when that fails it is only untidy.
-fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), %error, "cannot remove an old file");
-    }
-}
-
-fn corrupt(path: &Path, reason: &'static str) -> EmulatorError {
-    EmulatorError::StateCorrupt {
-        path: path.to_owned(),
-        reason,
-    }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> EmulatorError {
-    let path = path.to_owned();
-    move |source| EmulatorError::StateIo {
-        action,
-        path: path.clone(),
-        source,
     }
 }

@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::revocation::RevocationDetails;
 use crate::scalars::{Base64Bytes, NameOrNumber, ProtoDuration};
 
 /// The answer to a create or get: one issued certificate.
@@ -107,36 +108,6 @@ impl KeyId {
     fn is_empty(&self) -> bool {
         self.key_id.is_empty()
     }
-}
-
-/// When and why a certificate was revoked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RevocationDetails {
-    /// Why.
-    pub revocation_state: RevocationReason,
-    /// When.
-    pub revocation_time: Timestamp,
-}
-
-/// Why a certificate was revoked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE", try_from = "NameOrNumber")]
-#[expect(
-    missing_docs,
-    reason = "the reasons of RFC 5280, section 5.3.1, by the names of the wire format"
-)]
-pub enum RevocationReason {
-    #[default]
-    RevocationReasonUnspecified,
-    KeyCompromise,
-    CertificateAuthorityCompromise,
-    AffiliationChanged,
-    Superseded,
-    CessationOfOperation,
-    CertificateHold,
-    PrivilegeWithdrawn,
-    AttributeAuthorityCompromise,
 }
 
 /// A distinguished name by its known attributes.
@@ -377,33 +348,6 @@ impl TryFrom<NameOrNumber> for SubjectMode {
             ("DEFAULT", Self::Default),
             ("REFLECTED_SPIFFE", Self::ReflectedSpiffe),
             ("RDN_SEQUENCE", Self::RdnSequence),
-        ])
-    }
-}
-
-impl TryFrom<NameOrNumber> for RevocationReason {
-    type Error = String;
-
-    fn try_from(value: NameOrNumber) -> Result<Self, String> {
-        value.pick(&[
-            (
-                "REVOCATION_REASON_UNSPECIFIED",
-                Self::RevocationReasonUnspecified,
-            ),
-            ("KEY_COMPROMISE", Self::KeyCompromise),
-            (
-                "CERTIFICATE_AUTHORITY_COMPROMISE",
-                Self::CertificateAuthorityCompromise,
-            ),
-            ("AFFILIATION_CHANGED", Self::AffiliationChanged),
-            ("SUPERSEDED", Self::Superseded),
-            ("CESSATION_OF_OPERATION", Self::CessationOfOperation),
-            ("CERTIFICATE_HOLD", Self::CertificateHold),
-            ("PRIVILEGE_WITHDRAWN", Self::PrivilegeWithdrawn),
-            (
-                "ATTRIBUTE_AUTHORITY_COMPROMISE",
-                Self::AttributeAuthorityCompromise,
-            ),
         ])
     }
 }

@@ -6,8 +6,10 @@
 )]
 
 mod access;
+mod activation;
 mod admin;
 mod authorities;
+mod certificates;
 mod faults;
 mod gcloud;
 mod identities;
@@ -19,3 +21,4 @@ mod rest;
 mod state;
 mod support;
 mod transport;
+mod world;

@@ -179,6 +179,20 @@ async fn errors_have_googles_shape() {
             "FAILED_PRECONDITION",
         ),
         (
+            "PATCH",
+            &format!("{certificates}/a?updateMask=labels"),
+            "{}",
+            400,
+            "FAILED_PRECONDITION",
+        ),
+        (
+            "PATCH",
+            &format!("{ROOT}/certificates/a?updateMask=labels"),
+            r#"{"lables":{}}"#,
+            400,
+            "INVALID_ARGUMENT",
+        ),
+        (
             "POST",
             &format!("{ROOT}/certificates/a:revoke"),
             "{}",
