@@ -17,6 +17,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use exit::Exit;
 
+use crate::google::IdentityMode;
+
 const ABOUT: &str = "SPIFFE certificates for workloads, from CA Service, kept fresh";
 
 const EXIT_CODES: &str = "\
@@ -87,7 +89,7 @@ A second start in the same directory continues where the first one was.
     /// Keep the volumes of workloads supplied: for a sidecar or a machine
     #[command(after_help = format!("\
 Examples:
-  certagent run --config /etc/certagent --ca-endpoint http://127.0.0.1:8080
+  certagent run --config /etc/certagent
   certagent run --config objects.yaml --ca-endpoint http://127.0.0.1:8080 \\
       --volume /run/workload-certificates --namespace default --service-account web
 
@@ -178,10 +180,17 @@ pub(crate) struct RunArgs {
     /// Provide every workload once, then exit
     #[arg(long)]
     pub(crate) once: bool,
-    /// Where CA Service is; this version reaches only an emulator on loopback
+    /// Where CA Service is: https, or http on loopback for an emulator
     #[arg(long, value_name = "URL", env = "CERTAGENT_CA_ENDPOINT")]
     #[arg(default_value = "https://privateca.googleapis.com")]
     pub(crate) ca_endpoint: String,
+    /// Who calls CA Service [default: direct by https, none on loopback]
+    #[arg(long, value_enum, value_name = "WHO", env = "CERTAGENT_IDENTITY")]
+    pub(crate) identity: Option<IdentityMode>,
+    /// CA certificates (PEM) that https servers are checked by; Google's library, which reads
+    /// credential files, knows only `$SSL_CERT_FILE` [default: `$SSL_CERT_FILE`, else the system's]
+    #[arg(long, value_name = "FILE", env = "CERTAGENT_CA_BUNDLE", value_parser = value::path)]
+    pub(crate) ca_bundle: Option<PathBuf>,
     /// Where records and pending requests are kept, out of the workloads' sight
     /// [default: `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/certagent`]
     #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]

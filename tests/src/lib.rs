@@ -19,6 +19,7 @@ use certagent::{
     cas::Endpoint,
     clock::{Clock as _, ManualClock, SharedClock},
     config::ConfigFiles,
+    google::IdentityMode,
     run::agent::{self, AgentOptions, RunningAgent},
     status::VolumeStatus,
 };
@@ -222,6 +223,8 @@ spec:
         AgentOptions {
             config: ConfigFiles::new(vec![self.config_dir()], self.settings()),
             endpoint: Endpoint::parse(&self.endpoint).expect("an endpoint"),
+            identity: IdentityMode::None,
+            ca_bundle: None,
             state_dir: self.state_dir(),
             allow_disk: true,
             admin: Some(([127, 0, 0, 1], 0).into()),

@@ -1,7 +1,18 @@
 //! Who we are to Google: the access token that a call carries.
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+pub mod ambient;
+mod answer;
+mod credentials;
+mod metadata;
+
+use std::{ffi::OsString, fmt, path::Path, sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
+
+use crate::{cas::Endpoint, clock::SharedClock};
+use ambient::Ambient;
+
+/// What tokens are good for: CA Service has no narrower scope.
+const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// Whose identity a call is made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,24 +31,117 @@ pub enum SubjectToken {
     File(Arc<Path>),
 }
 
+/// The ways to be somebody at Google, as `--identity` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum IdentityMode {
+    /// Nobody: for an emulator that does not ask
+    None,
+    /// The agent's own identity, for every workload: credentials as Google's clients find them
+    Direct,
+    /// Each workload's own identity
+    Reflected,
+}
+
+impl IdentityMode {
+    /// What is right for an endpoint unless somebody says otherwise. A token of Google's is never
+    /// sent to a port of this machine, where anybody may listen, unless somebody says so.
+    pub fn default_for(endpoint: &Endpoint) -> Self {
+        if endpoint.is_https() {
+            Self::Direct
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// Gives the tokens that calls carry. Clones share what they know.
 #[derive(Clone, Debug)]
 pub enum Identity {
     /// Nobody: an emulator that does not ask.
     Anonymous,
+    /// The agent's own, the same for every caller.
+    Ambient(Arc<Ambient>),
     /// Always this token.
     #[cfg(test)]
     Given(Token),
 }
 
 impl Identity {
+    /// The agent's own identity, found in the environment as `variable` gives it.
+    pub fn ambient(
+        variable: impl Fn(&str) -> Option<OsString>,
+        clock: SharedClock,
+    ) -> Result<Self, IdentityError> {
+        Ok(Self::Ambient(Arc::new(Ambient::find(variable, clock)?)))
+    }
+
     /// The token for one call; none where nobody asks for one.
-    #[expect(clippy::unused_async, reason = "other identities ask somebody")]
     pub async fn token(&self, _caller: &Caller) -> Result<Option<Token>, IdentityError> {
         match self {
             Self::Anonymous => Ok(None),
+            Self::Ambient(ambient) => ambient.token().await.map(Some),
             #[cfg(test)]
             Self::Given(token) => Ok(Some(token.clone())),
+        }
+    }
+
+    /// The service answered 401 to a call with `token`. True if another token may be had, so that
+    /// the very same call is worth sending once more.
+    pub async fn refused(&self, _caller: &Caller, token: &Token) -> bool {
+        match self {
+            Self::Anonymous => false,
+            Self::Ambient(ambient) => ambient.refused(token).await,
+            #[cfg(test)]
+            Self::Given(_) => false,
+        }
+    }
+
+    /// Whom a call shows itself as.
+    pub fn shown(&self, _caller: &Caller) -> Shown {
+        match self {
+            Self::Anonymous => Shown::Nobody,
+            Self::Ambient(ambient) => ambient.shown(),
+            #[cfg(test)]
+            Self::Given(_) => Shown::File("a test".to_owned()),
+        }
+    }
+}
+
+/// Whom a call showed itself as, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shown {
+    /// Nobody.
+    Nobody,
+    /// The account of this credentials file.
+    File(String),
+    /// The service account of this metadata server.
+    Metadata(String),
+}
+
+impl Shown {
+    /// What to do when it is not accepted.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Nobody => "the service wants to know who asks: pass --identity direct",
+            Self::File(_) => {
+                "check that the key or account behind that file still exists and is enabled, and \
+                 the clock of this machine"
+            }
+            Self::Metadata(_) => {
+                "check that the service account of this machine or pod still exists and is \
+                 enabled, and has the scope cloud-platform"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("no identity"),
+            Self::File(file) => write!(f, "the identity in {file}"),
+            Self::Metadata(server) => write!(f, "the identity of {server}"),
         }
     }
 }
@@ -56,8 +160,28 @@ pub struct IdentityError {
     pub retry_after: Option<Duration>,
 }
 
+impl IdentityError {
+    /// One that ends when somebody changes something.
+    pub(crate) fn permanent(detail: String) -> Self {
+        Self {
+            detail,
+            is_permanent: true,
+            retry_after: None,
+        }
+    }
+
+    /// One that may end by itself.
+    pub(crate) fn passing(detail: String) -> Self {
+        Self {
+            detail,
+            is_permanent: false,
+            retry_after: None,
+        }
+    }
+}
+
 /// An access token. It is wiped when dropped and never printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(Zeroizing<String>);
 
 impl Token {

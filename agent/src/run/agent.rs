@@ -1,5 +1,10 @@
 //! `certagent run`: the plain agent, for a sidecar or a machine.
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, bail};
 use certagent_core::config::Config;
@@ -10,10 +15,10 @@ use tracing::{error, info};
 
 use crate::{
     admin::{self, Metrics},
-    cas::{CasClient, Endpoint},
+    cas::{CasClient, Endpoint, Roots, RootsError},
     clock::SharedClock,
     config::{ActiveConfig, ConfigFiles},
-    google::Identity,
+    google::{Identity, IdentityMode},
     held::Assignment,
     issuer::CasIssuer,
     keys::Keys,
@@ -33,6 +38,10 @@ pub struct AgentOptions {
     pub config: ConfigFiles,
     /// The CA Service endpoint.
     pub endpoint: Endpoint,
+    /// Who calls it.
+    pub identity: IdentityMode,
+    /// The CA certificates that https servers are checked by, if not the system's.
+    pub ca_bundle: Option<PathBuf>,
     /// Where records and pending requests are kept.
     pub state_dir: PathBuf,
     /// The state may be on a disk.
@@ -58,6 +67,8 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     let AgentOptions {
         config,
         endpoint,
+        identity,
+        ca_bundle,
         state_dir,
         allow_disk,
         admin,
@@ -73,7 +84,11 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         Arc::clone(&clock),
         cancel.clone(),
     )?;
-    let client = CasClient::new(&endpoint, Identity::Anonymous)?;
+    let client = CasClient::with_roots(
+        &endpoint,
+        &roots(&endpoint, ca_bundle.as_deref())?,
+        who(identity, &clock)?,
+    )?;
     let (roots, mut trust) = TrustTask::new(client.clone(), Arc::clone(&clock), config.clone());
     let roots = tokio::spawn(roots.run(cancel.clone()));
     // With or without an answer: what is not known yet is asked for again.
@@ -287,6 +302,27 @@ fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Confi
         info!("there is no workload yet: add a document of kind Workload, or use --volume");
     }
     assigned
+}
+
+/// A bundle that was named is read in any case, so that what is wrong with it shows at once.
+fn roots(endpoint: &Endpoint, bundle: Option<&Path>) -> Result<Roots, RootsError> {
+    if endpoint.is_https() || bundle.is_some() {
+        Roots::load(bundle)
+    } else {
+        Ok(Roots::none())
+    }
+}
+
+/// Who calls CA Service.
+fn who(mode: IdentityMode, clock: &SharedClock) -> Result<Identity> {
+    match mode {
+        IdentityMode::None => Ok(Identity::Anonymous),
+        IdentityMode::Direct => {
+            let variable = |name: &str| std::env::var_os(name);
+            Ok(Identity::ambient(variable, Arc::clone(clock))?)
+        }
+        IdentityMode::Reflected => bail!("--identity reflected is not there yet"),
+    }
 }
 
 /// Each volume holds one open directory, so that its lock lives as long as the agent.

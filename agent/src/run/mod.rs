@@ -28,6 +28,7 @@ use crate::{
     cli::{Cli, Command, CompletionsArgs, Exit, RunArgs, Shell, print},
     clock::{SharedClock, SystemClock},
     config::ConfigFiles,
+    google::IdentityMode,
     logging, shutdown,
     volume::StateDir,
 };
@@ -102,9 +103,14 @@ fn run(cli: Cli) -> Result<Exit> {
 async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
     let cancel = shutdown::on_signals().context("cannot wait for signals")?;
     let usage = |error: &dyn std::fmt::Display| UsageError(error.to_string());
+    let endpoint = Endpoint::parse(&args.ca_endpoint)
+        .map_err(|error| usage(&format_args!("--ca-endpoint: {error}")))?;
     let options = agent::AgentOptions {
-        endpoint: Endpoint::parse(&args.ca_endpoint)
-            .map_err(|error| usage(&format_args!("--ca-endpoint: {error}")))?,
+        identity: args
+            .identity
+            .unwrap_or_else(|| IdentityMode::default_for(&endpoint)),
+        endpoint,
+        ca_bundle: args.ca_bundle.clone(),
         state_dir: StateDir::default_location(args.state_dir.clone(), |name| {
             std::env::var_os(name)
         })

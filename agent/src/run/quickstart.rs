@@ -18,6 +18,7 @@ use crate::{
     cli::{Exit, QuickstartArgs, print},
     clock::SharedClock,
     config::ConfigFiles,
+    google::IdentityMode,
     logging::LogOutput,
     shutdown,
     status::VolumeStatus,
@@ -38,6 +39,8 @@ pub(super) async fn run(
     let options = AgentOptions {
         config: ConfigFiles::new(vec![place.config()], settings(&place, args.lift_minimums)),
         endpoint: Endpoint::parse(&endpoint)?,
+        identity: IdentityMode::None,
+        ca_bundle: None,
         state_dir: place.state(),
         allow_disk: true,
         admin: args.admin,
