@@ -247,6 +247,7 @@ impl RunArgs {
             trust_domain: None,
             namespace: namespace.clone(),
             service_account: service_account.clone(),
+            token_file: None,
             volume: Some(WorkloadVolumeSpec {
                 path: Some(volume.clone()),
                 allow_disk: Some(self.allow_disk),
@@ -256,6 +257,7 @@ impl RunArgs {
         Settings {
             lift_minimums: self.lift_minimums,
             trust_domain: self.trust_domain.clone(),
+            subject_mode: None,
             workload,
         }
     }

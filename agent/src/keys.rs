@@ -162,6 +162,7 @@ fn rsa_key(size: KeySize) -> Option<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use certagent_core::request::SubjectMode;
     use certagent_svid::{PublicKeyKind, SpiffeId};
 
     use super::*;
@@ -184,6 +185,7 @@ mod tests {
                 algorithm,
                 validity: std::time::Duration::from_secs(60),
                 rotation_window_percentage: 50,
+                subject_mode: SubjectMode::Default,
             };
             let pem = csr_pem(&plan, &key).unwrap();
             // rcgen verifies the signature of a request that it reads.

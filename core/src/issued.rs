@@ -8,7 +8,10 @@ use certagent_svid::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use crate::plan::IssuePlan;
+use crate::{
+    plan::{self, IssuePlan},
+    request::SubjectMode,
+};
 
 /// How far this machine's clock may be behind the CA's.
 pub const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -84,6 +87,17 @@ pub enum CheckError {
         /// What the plan asked for.
         asked: SpiffeId,
         /// What came back.
+        got: SpiffeId,
+    },
+    /// It is for another identity, which CA Service took from whoever asked.
+    #[error(
+        "the certificate is for {got}, not for {asked}: CA Service took the identity from the workload's own token; {}",
+        reflected_advice(asked, got)
+    )]
+    ReflectedIdentity {
+        /// What the plan asked for.
+        asked: SpiffeId,
+        /// What the token stands for.
         got: SpiffeId,
     },
     /// It has a subject that was not asked for.
@@ -206,9 +220,10 @@ fn check_leaf(chain: &Chain, public_key: &[u8], plan: &IssuePlan) -> Result<(), 
     }
     let got = leaf::svid(leaf).map_err(CheckError::Leaf)?;
     if got != plan.spiffe_id {
-        return Err(CheckError::OtherIdentity {
-            asked: plan.spiffe_id.clone(),
-            got,
+        let asked = plan.spiffe_id.clone();
+        return Err(match plan.subject_mode {
+            SubjectMode::Default => CheckError::OtherIdentity { asked, got },
+            SubjectMode::ReflectedSpiffe => CheckError::ReflectedIdentity { asked, got },
         });
     }
     if !leaf.subject_is_empty() {
@@ -219,6 +234,24 @@ fn check_leaf(chain: &Chain, public_key: &[u8], plan: &IssuePlan) -> Result<(), 
     match leaf.names().dns.len() + leaf.names().others {
         0 => Ok(()),
         count => Err(CheckError::ExtraNames { count }),
+    }
+}
+
+/// Where the token and the configuration differ, and what to correct.
+fn reflected_advice(asked: &SpiffeId, got: &SpiffeId) -> String {
+    if asked.trust_domain_name() != got.trust_domain_name() {
+        return format!(
+            "the token is of the trust domain {}, and the workload of {}: correct the workload's trustDomain, or the audience at which tokens are exchanged",
+            got.trust_domain_name(),
+            asked.trust_domain_name()
+        );
+    }
+    match (plan::workload_names(asked), plan::workload_names(got)) {
+        (Some(asked), Some(got)) => format!(
+            "the token is of namespace \"{}\" and service account \"{}\", and the workload of \"{}\" and \"{}\": let tokenFile name that service account's token, or correct namespace and serviceAccount",
+            got.0, got.1, asked.0, asked.1
+        ),
+        _ => "let tokenFile name the token of that service account, or look at how the workload identity pool maps its tokens to identities".to_owned(),
     }
 }
 

@@ -178,6 +178,47 @@ fn a_certificate_for_another_identity_is_refused_with_both_ids() {
 }
 
 #[test]
+fn an_identity_from_another_token_is_refused_with_both_and_where_to_look() {
+    let pki = Pki::new();
+    let plan = plan(KeyAlgorithm::EcdsaP256).with_subject_mode(SubjectMode::ReflectedSpiffe);
+    for (other, advice) in [
+        (
+            "spiffe://example.org/ns/shop/sa/till",
+            "the token is of namespace \"shop\" and service account \"till\", and the workload of \"shop\" and \"cart\": let tokenFile name",
+        ),
+        (
+            "spiffe://other.org/ns/shop/sa/cart",
+            "the token is of the trust domain other.org, and the workload of example.org: correct",
+        ),
+        (
+            "spiffe://example.org/vm/7",
+            "how the workload identity pool maps its tokens",
+        ),
+    ] {
+        let leaf = pki.leaf(|leaf| leaf.subject_alt_names = vec![uri(other)]);
+        let error = IssuedChain::check(
+            &pki.answer(&leaf),
+            &pki.public_key(),
+            &plan,
+            &pki.bundle(),
+            ALL_VERIFICATION_ALGS,
+            now(),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error,
+            CheckError::ReflectedIdentity {
+                asked: SpiffeId::new(ID).unwrap(),
+                got: SpiffeId::new(other).unwrap(),
+            }
+        );
+        let text = error.to_string();
+        let begin = format!("the certificate is for {other}, not for {ID}: CA Service took");
+        assert!(text.starts_with(&begin) && text.contains(advice), "{text}");
+    }
+}
+
+#[test]
 fn a_subject_that_was_not_asked_for_is_refused() {
     let result = check(|leaf| leaf.distinguished_name.push(DnType::CommonName, "cart"));
     assert_eq!(

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     algorithm::KeyAlgorithm,
     config::{CertificatePolicy, TrustPolicy},
+    request::SubjectMode,
 };
 
 /// One certificate to be asked for. It is recorded with the certificate, so that an edit of the
@@ -22,6 +23,10 @@ pub struct IssuePlan {
     pub validity: Duration,
     /// The share of the lifetime that remains when renewal may begin, 1 to 99.
     pub rotation_window_percentage: u8,
+    /// Who puts the name into the certificate. Left out of what is kept where the request does,
+    /// so that requests of older versions read back as they were written.
+    #[serde(default, skip_serializing_if = "SubjectMode::is_default")]
+    pub subject_mode: SubjectMode,
 }
 
 /// Why no certificate may be asked for.
@@ -36,6 +41,11 @@ pub enum PlanError {
         /// The workload's trust domain.
         trust_domain: TrustDomain,
     },
+    /// The name would have to come from a token that the workload does not have.
+    #[error(
+        "the workload has no tokenFile, and with --identity reflected its certificates are asked for with its own token; name the file"
+    )]
+    NoTokenFile,
     /// Namespace and service account make no SPIFFE ID.
     #[error(
         "namespace \"{namespace}\" and service account \"{service_account}\" make no SPIFFE ID: {reason}"
@@ -67,6 +77,13 @@ pub fn workload_id(
     })
 }
 
+/// Namespace and service account of an id that [`workload_id`] could have made.
+pub fn workload_names(id: &SpiffeId) -> Option<(&str, &str)> {
+    let (namespace, service_account) = id.path().strip_prefix("/ns/")?.split_once("/sa/")?;
+    let is_segment = |text: &str| !text.is_empty() && !text.contains('/');
+    (is_segment(namespace) && is_segment(service_account)).then_some((namespace, service_account))
+}
+
 impl IssuePlan {
     /// The plan for one workload under the active configuration.
     pub fn new(
@@ -83,7 +100,17 @@ impl IssuePlan {
             algorithm: policy.algorithm,
             validity: policy.validity,
             rotation_window_percentage: policy.rotation_window_percentage,
+            subject_mode: SubjectMode::Default,
         })
+    }
+
+    /// The same plan with the name given by somebody else, or by the request again.
+    #[must_use]
+    pub fn with_subject_mode(self, subject_mode: SubjectMode) -> Self {
+        Self {
+            subject_mode,
+            ..self
+        }
     }
 }
 

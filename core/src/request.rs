@@ -29,6 +29,25 @@ pub enum RequestForm {
     PemCsr,
 }
 
+/// Who decides which name is in a certificate (`SubjectRequestMode` in privateca v1,
+/// resources.proto).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SubjectMode {
+    /// The request names it.
+    #[default]
+    Default,
+    /// CA Service takes it from the identity of the caller, which must be a workload's own.
+    ReflectedSpiffe,
+}
+
+impl SubjectMode {
+    /// Whether the request names the identity, as it does if nothing else is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::Default
+    }
+}
+
 /// One request, ready to be sent, and sent again byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreparedRequest {
@@ -85,15 +104,17 @@ impl PreparedRequest {
 /// The Certificate resource of the REST API (privateca v1, resources.proto), as JSON.
 fn body(plan: &IssuePlan, form: RequestForm, csr_pem: &str) -> serde_json::Value {
     let lifetime = format!("{}s", plan.validity.as_secs());
-    match form {
+    // Names that the service would ignore are not sent.
+    let (subject_mode, names) = match plan.subject_mode {
+        SubjectMode::Default => (None, json!({ "uris": [plan.spiffe_id.to_string()] })),
+        SubjectMode::ReflectedSpiffe => (Some("REFLECTED_SPIFFE"), json!({})),
+    };
+    let mut body = match form {
         RequestForm::PemCsr => json!({ "lifetime": lifetime, "pemCsr": csr_pem }),
         RequestForm::Config => json!({
             "lifetime": lifetime,
             "config": {
-                "subjectConfig": {
-                    "subject": {},
-                    "subjectAltName": { "uris": [plan.spiffe_id.to_string()] },
-                },
+                "subjectConfig": { "subject": {}, "subjectAltName": names },
                 "x509Config": {
                     "keyUsage": {
                         "baseKeyUsage": {
@@ -107,7 +128,11 @@ fn body(plan: &IssuePlan, form: RequestForm, csr_pem: &str) -> serde_json::Value
                 "publicKey": { "format": "PEM", "key": STANDARD.encode(csr_pem) },
             },
         }),
+    };
+    if let Some(mode) = subject_mode {
+        body["subjectMode"] = json!(mode);
     }
+    body
 }
 
 /// RSA keys also carry key encipherment, for the TLS 1.2 suites that ask for it.

@@ -116,6 +116,31 @@ fn a_request_by_csr_has_lifetime_and_csr_and_nothing_else() {
 }
 
 #[test]
+fn a_reflected_request_says_so_and_leaves_the_names_to_the_service() {
+    let reflected = |form| {
+        let plan = plan(KeyAlgorithm::EcdsaP256).with_subject_mode(SubjectMode::ReflectedSpiffe);
+        let request = PreparedRequest::new(plan, pool("issuing"), form, b"key", CSR, now());
+        body_of(&request)
+    };
+    let mut expected = body_of(&sample());
+    expected["subjectMode"] = json!("REFLECTED_SPIFFE");
+    expected["config"]["subjectConfig"] = json!({"subject": {}, "subjectAltName": {}});
+    assert_eq!(reflected(RequestForm::Config), expected);
+    assert_eq!(
+        reflected(RequestForm::PemCsr),
+        json!({"lifetime": "3600s", "pemCsr": CSR, "subjectMode": "REFLECTED_SPIFFE"})
+    );
+}
+
+#[test]
+fn a_request_that_names_its_subject_is_kept_as_it_was_before_there_was_another_way() {
+    let text = serde_json::to_string(&sample()).unwrap();
+    assert!(!text.contains("subject_mode"), "{text}");
+    let read: PreparedRequest = serde_json::from_str(&text).unwrap();
+    assert_eq!(read.plan.subject_mode, SubjectMode::Default);
+}
+
+#[test]
 fn a_request_may_be_replayed_for_55_minutes_and_after_the_clock_was_stepped_back() {
     let request = sample();
     let second = SignedDuration::from_secs(1);
@@ -177,8 +202,12 @@ proptest! {
         percentage in 1_u8..100,
         nanos in 0..i64::MAX,
         unknown: bool,
+        reflected: bool,
     ) {
         let mut plan = plan(algorithm);
+        if reflected {
+            plan.subject_mode = SubjectMode::ReflectedSpiffe;
+        }
         plan.validity = std::time::Duration::from_secs(validity);
         plan.rotation_window_percentage = percentage;
         let form = if config { RequestForm::Config } else { RequestForm::PemCsr };

@@ -8,7 +8,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
 };
 
-use crate::{algorithm::KeyAlgorithm, issued::RawChain, plan::IssuePlan};
+use crate::{algorithm::KeyAlgorithm, issued::RawChain, plan::IssuePlan, request::SubjectMode};
 
 /// The identity that the tests ask for.
 pub(crate) const ID: &str = "spiffe://example.org/ns/shop/sa/cart";
@@ -25,6 +25,7 @@ pub(crate) fn plan(algorithm: KeyAlgorithm) -> IssuePlan {
         algorithm,
         validity: Duration::from_secs(3600),
         rotation_window_percentage: 50,
+        subject_mode: SubjectMode::Default,
     }
 }
 

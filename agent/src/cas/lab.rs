@@ -5,7 +5,7 @@ use certagent_core::{
     algorithm::KeyAlgorithm,
     plan::IssuePlan,
     pool::CaPoolName,
-    request::{PreparedRequest, RequestForm},
+    request::{PreparedRequest, RequestForm, SubjectMode},
 };
 use certagent_emulator::{
     ApiError, Code, Emulator, EmulatorConfig, Fault, FaultRule, ISSUING_POOL_ID, IssuancePolicy,
@@ -139,6 +139,7 @@ pub(crate) fn plan() -> IssuePlan {
         algorithm: KeyAlgorithm::EcdsaP256,
         validity: Duration::from_secs(3600),
         rotation_window_percentage: 50,
+        subject_mode: SubjectMode::Default,
     }
 }
 

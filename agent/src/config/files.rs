@@ -29,7 +29,7 @@ pub struct Found {
     pub sources: Vec<Source>,
     /// Everything that is wrong: with files, then with what they say.
     pub problems: Vec<Problem>,
-    /// What they mean, if nothing is an error. The volumes' paths are absolute.
+    /// What they mean, if nothing is an error. The workloads' paths are absolute.
     pub config: Option<Config>,
 }
 
@@ -263,23 +263,30 @@ fn read_text(path: &Path) -> Result<String, FileError> {
     })
 }
 
-/// Relative volume paths start at the directory of the file they stand in, and those of the
+/// Relative paths of a workload start at the directory of the file they stand in, and those of the
 /// command line at the working directory.
 fn with_absolute_paths(mut config: Config) -> Config {
     for workload in &mut config.workloads {
         let directory = Path::new(&workload.source)
             .parent()
             .unwrap_or(Path::new(""));
-        let path = directory.join(&workload.volume.path);
-        // Fails only without a working directory; then the path stays as it was typed.
-        if let Some(path) = std::path::absolute(path)
-            .ok()
-            .and_then(|path| path.to_str().map(str::to_owned))
-        {
-            workload.volume.path = path;
+        make_absolute(&mut workload.volume.path, directory);
+        if let Some(file) = &mut workload.token_file {
+            make_absolute(file, directory);
         }
     }
     config
+}
+
+/// Fails only without a working directory; then the path stays as it was typed.
+fn make_absolute(path: &mut String, directory: &Path) {
+    let absolute = std::path::absolute(directory.join(&*path));
+    if let Some(absolute) = absolute
+        .ok()
+        .and_then(|path| path.to_str().map(str::to_owned))
+    {
+        *path = absolute;
+    }
 }
 
 #[cfg(test)]

@@ -115,12 +115,15 @@ fn what_is_wrong_in_readable_files_is_reported_beside_a_missing_one() {
 }
 
 #[test]
-fn relative_volumes_start_at_the_directory_of_their_file() {
+fn relative_volumes_and_token_files_start_at_the_directory_of_their_file() {
     let dir = TempDir::new().unwrap();
-    fs::write(dir.path().join("a.yaml"), Objects::default().yaml()).unwrap();
+    let objects = Objects::default().yaml();
+    let objects = objects.replacen("  volume:", "  tokenFile: tokens/a\n  volume:", 1);
+    fs::write(dir.path().join("a.yaml"), objects).unwrap();
     let config = files(&[dir.path()]).load().config.unwrap();
-    let expected = dir.path().join("volumes/a").display().to_string();
-    assert_eq!(config.workloads[0].volume.path, expected);
+    let expected = |path| dir.path().join(path).display().to_string();
+    assert_eq!(config.workloads[0].volume.path, expected("volumes/a"));
+    assert_eq!(config.workloads[0].token_file, Some(expected("tokens/a")));
 }
 
 #[test]

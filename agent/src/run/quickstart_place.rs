@@ -96,10 +96,12 @@ pub(super) fn settings(place: &Place, lift_minimums: bool) -> Settings {
     Settings {
         lift_minimums,
         trust_domain: None,
+        subject_mode: None,
         workload: Some(WorkloadSpec {
             trust_domain: None,
             namespace: Some("default".to_owned()),
             service_account: Some("demo".to_owned()),
+            token_file: None,
             volume: Some(WorkloadVolumeSpec {
                 path: Some(place.volume().display().to_string()),
                 allow_disk: Some(true),

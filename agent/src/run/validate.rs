@@ -16,6 +16,7 @@ pub(super) fn run(args: ValidateArgs) -> Result<Exit> {
     let settings = Settings {
         lift_minimums: args.lift_minimums,
         trust_domain: args.trust_domain,
+        subject_mode: None,
         workload: None,
     };
     let found = ConfigFiles::new(args.paths, settings).load();

@@ -1,6 +1,10 @@
 use std::time::Duration;
 
-use certagent_core::{algorithm::KeyAlgorithm, plan::IssuePlan, request::RequestForm};
+use certagent_core::{
+    algorithm::KeyAlgorithm,
+    plan::IssuePlan,
+    request::{RequestForm, SubjectMode},
+};
 
 use super::*;
 use crate::volume::fixture::{at, key, names};
@@ -11,6 +15,7 @@ fn request(key: &PrivateKey, second: i64) -> PreparedRequest {
         algorithm: KeyAlgorithm::EcdsaP256,
         validity: Duration::from_secs(86_400),
         rotation_window_percentage: 50,
+        subject_mode: SubjectMode::Default,
     };
     let pool =
         "//privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/issuing"
@@ -54,6 +59,24 @@ fn a_pending_request_comes_back_byte_for_byte_with_its_key() {
         names(&root.path().join("pending")),
         ["key.pem", "request.json"]
     );
+}
+
+#[test]
+fn a_request_of_a_version_that_knew_one_subject_mode_reads_with_its_checksum() {
+    let root = tempfile::tempdir().unwrap();
+    let pending = pending(&root);
+    let key = key();
+    pending.save(&key, &request(&key, 0)).unwrap();
+    let text = std::fs::read_to_string(pending.path.join(REQUEST)).unwrap();
+    assert!(!text.contains("subject_mode"), "{text}");
+    let reflected = PreparedRequest {
+        plan: request(&key, 0)
+            .plan
+            .with_subject_mode(SubjectMode::ReflectedSpiffe),
+        ..request(&key, 0)
+    };
+    pending.update(&reflected).unwrap();
+    assert_eq!(pending.load().unwrap().unwrap().1, reflected);
 }
 
 #[test]

@@ -32,6 +32,8 @@ mod tests;
 
 use certagent_svid::TrustDomain;
 
+use crate::request::SubjectMode;
+
 pub use certificates::{
     CertificateAuthorityConfig, CertificateAuthorityServiceConfig, EcdsaSpec, KeyAlgorithmSpec,
     MeshCaConfig, RsaSpec, WorkloadCertificateConfigSpec,
@@ -61,6 +63,9 @@ pub struct Settings {
     pub lift_minimums: bool,
     /// The trust domain of all workloads, before any that the objects name.
     pub trust_domain: Option<TrustDomain>,
+    /// Who will put the names into certificates: each workload needs a `tokenFile` if its own
+    /// identity does, and none otherwise. Not known: nothing is said about them.
+    pub subject_mode: Option<SubjectMode>,
     /// The one workload that is given by flags, instead of documents of kind `Workload`.
     ///
     /// It becomes the [`Workload`] with the name [`FLAG_WORKLOAD`] and an empty source, and its

@@ -254,7 +254,9 @@ impl<'s> Reading<'s> {
         spec: Option<At<'_>>,
     ) {
         let spec = spec.map(|at| workload::decode(decoder, at));
-        let declared = checked(decoder, root, spec, validate::workload);
+        let declared = checked(decoder, root, spec, |spec| {
+            validate::workload(spec, self.settings)
+        });
         if let Some((name, declared)) = name.zip(declared) {
             self.workloads.push(FoundWorkload {
                 place: place.at(root.locate("metadata.name")),
@@ -282,7 +284,7 @@ impl<'s> Reading<'s> {
         }
         let name = super::FLAG_WORKLOAD.to_owned();
         let object = format!("Workload/{name}");
-        let Checked { value, problems } = validate::workload(spec);
+        let Checked { value, problems } = validate::workload(spec, self.settings);
         for problem in problems {
             self.report.field(place, Some(&object), problem);
         }

@@ -65,6 +65,9 @@ pub struct Workload {
     pub namespace: String,
     /// A DNS subdomain.
     pub service_account: String,
+    /// The file with its own token, as typed: absolute, or relative to the directory of the
+    /// source. Always there where the identity at Google is the workload's.
+    pub token_file: Option<String>,
     /// Where its credential is written.
     pub volume: VolumeSpec,
 }

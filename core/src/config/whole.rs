@@ -55,6 +55,7 @@ fn workload(found: FoundWorkload, trust_domain: TrustDomain, sources: &[Source])
         trust_domain,
         namespace: found.declared.namespace,
         service_account: found.declared.service_account,
+        token_file: found.declared.token_file,
         volume: found.declared.volume,
     }
 }

@@ -17,6 +17,10 @@ pub struct WorkloadSpec {
     /// The service account in the SPIFFE ID: a DNS subdomain. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
+    /// The file with the workload's own token, where its identity at Google is the workload's; a
+    /// relative path starts at the directory of the file it stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<String>,
     /// Where the credential is written. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<WorkloadVolumeSpec>,
@@ -51,7 +55,13 @@ pub struct WorkloadVolumeSpec {
 
 /// Reads a `spec`; what is wrong with its form goes to the decoder.
 pub(super) fn decode(decoder: &mut Decoder, at: At<'_>) -> WorkloadSpec {
-    let known = ["trustDomain", "namespace", "serviceAccount", "volume"];
+    let known = [
+        "trustDomain",
+        "namespace",
+        "serviceAccount",
+        "tokenFile",
+        "volume",
+    ];
     let Some(fields) = decoder.map(at, &known) else {
         return WorkloadSpec::default();
     };
@@ -61,6 +71,7 @@ pub(super) fn decode(decoder: &mut Decoder, at: At<'_>) -> WorkloadSpec {
         service_account: fields
             .get("serviceAccount")
             .and_then(|at| decoder.string(&at)),
+        token_file: fields.get("tokenFile").and_then(|at| decoder.string(&at)),
         volume: fields.get("volume").map(|at| volume(decoder, at)),
     }
 }

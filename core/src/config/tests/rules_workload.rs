@@ -105,6 +105,30 @@ fn each_rule_of_a_workload_is_one_error_at_its_place() {
                 "without spiffe://",
             ),
             (
+                "  volume:\n",
+                "  tokenFile: »\"\"\n  volume:\n",
+                "spec.tokenFile",
+                "empty",
+            ),
+            (
+                "  volume:\n",
+                "  tokenFile: »tokens/\n  volume:\n",
+                "spec.tokenFile",
+                "name the file in it",
+            ),
+            (
+                "  volume:\n",
+                "  tokenFile: »[]\n  volume:\n",
+                "spec.tokenFile",
+                "found a list",
+            ),
+            (
+                "  volume:\n",
+                "  »tokenPath: token\n  volume:\n",
+                "spec.tokenPath",
+                "(allowed: trustDomain, namespace, serviceAccount, tokenFile, volume)",
+            ),
+            (
                 "  volume:\n    path: volume",
                 "  volume: »volume",
                 "spec.volume",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::algorithm::KeyAlgorithm;
 use crate::config::{OwnerRef, Severity, TrustAnchor, WorkloadSpec, WorkloadVolumeSpec};
+use crate::request::SubjectMode;
 
 const SECOND_STORE: &str = "  - trustDomain: other.example
     trustAnchors:
@@ -291,6 +292,52 @@ fn a_workload_from_flags_stands_in_for_documents_and_never_beside_them() {
     assert!(
         shown.starts_with("error: Workload/command-line: spec.namespace: \"A\""),
         "{shown}"
+    );
+}
+
+#[test]
+fn a_token_file_is_needed_by_every_workload_or_of_no_use() {
+    let with_file = edited("  volume:\n", "  tokenFile: token\n  volume:\n");
+    let load_as = |text: &str, subject_mode| {
+        let settings = Settings {
+            subject_mode,
+            ..Settings::default()
+        };
+        load(&[source("all.yaml", text)], &settings)
+    };
+    for mode in [
+        None,
+        Some(SubjectMode::Default),
+        Some(SubjectMode::ReflectedSpiffe),
+    ] {
+        let config = load_as(&with_file, mode).config.unwrap();
+        assert_eq!(config.workloads[0].token_file.as_deref(), Some("token"));
+    }
+    assert_eq!(load_as(&with_file, None).problems, []);
+    assert_eq!(
+        load_as(&with_file, Some(SubjectMode::ReflectedSpiffe)).problems,
+        []
+    );
+    let unused = load_as(&with_file, Some(SubjectMode::Default));
+    assert_eq!(
+        only_problem(&unused).to_string(),
+        "all.yaml:34:14: warning: Workload/server: spec.tokenFile: the file is not used: only \
+         with --identity reflected is the CA asked with the workload's own token"
+    );
+
+    for mode in [None, Some(SubjectMode::Default)] {
+        let loaded = load_as(GOOD, mode);
+        assert_eq!(loaded.problems, []);
+        assert_eq!(loaded.config.unwrap().workloads[0].token_file, None);
+    }
+    let missing = load_as(GOOD, Some(SubjectMode::ReflectedSpiffe));
+    assert_eq!(missing.config, None);
+    assert_eq!(
+        only_problem(&missing).to_string(),
+        "all.yaml:31:1: error: Workload/server: spec.tokenFile: the field is required with \
+         --identity reflected: the workload's own token, which its certificates are asked for \
+         with (--token-file on the command line) (allowed: a file, absolute or relative to this \
+         file)"
     );
 }
 

@@ -2,9 +2,11 @@
 
 use certagent_svid::TrustDomain;
 
+use crate::config::Settings;
 use crate::config::policy::{OwnerRef, VolumeSpec};
 use crate::config::problem::{Checked, FieldProblem, quote};
 use crate::config::workload::{WorkloadSpec, WorkloadVolumeSpec};
+use crate::request::SubjectMode;
 
 /// A [`Workload`](crate::config::Workload) whose trust domain may still follow from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,11 +18,13 @@ pub struct DeclaredWorkload {
     /// See [`Workload`](crate::config::Workload).
     pub service_account: String,
     /// See [`Workload`](crate::config::Workload).
+    pub token_file: Option<String>,
+    /// See [`Workload`](crate::config::Workload).
     pub volume: VolumeSpec,
 }
 
 /// The meaning of a `Workload`, but for what depends on other objects.
-pub fn workload(spec: &WorkloadSpec) -> Checked<DeclaredWorkload> {
+pub fn workload(spec: &WorkloadSpec, settings: &Settings) -> Checked<DeclaredWorkload> {
     let mut problems = Vec::new();
     let trust_domain = spec
         .trust_domain
@@ -38,12 +42,18 @@ pub fn workload(spec: &WorkloadSpec) -> Checked<DeclaredWorkload> {
         Name::Subdomain,
         &mut problems,
     );
+    let token_file = token_file(
+        spec.token_file.as_deref(),
+        settings.subject_mode,
+        &mut problems,
+    );
     let volume = volume(spec.volume.as_ref(), &mut problems);
     let value = namespace.zip(service_account).zip(volume);
     let value = value.map(|((namespace, service_account), volume)| DeclaredWorkload {
         trust_domain,
         namespace,
         service_account,
+        token_file,
         volume,
     });
     Checked::new(value, problems)
@@ -93,6 +103,36 @@ fn is_label(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// The path, if it is one; whether there has to be one depends on whose identity asks the CA.
+fn token_file(
+    text: Option<&str>,
+    mode: Option<SubjectMode>,
+    problems: &mut Vec<FieldProblem>,
+) -> Option<String> {
+    const FIELD: &str = "spec.tokenFile";
+    let message = match text {
+        None if mode == Some(SubjectMode::ReflectedSpiffe) => {
+            "the field is required with --identity reflected: the workload's own token, which its \
+             certificates are asked for with (--token-file on the command line)"
+        }
+        None => return None,
+        Some("") => "the path is empty",
+        Some(text) if text.contains('\0') => "a path cannot contain a NUL character",
+        Some(text) if text.ends_with('/') => "a directory cannot be a token; name the file in it",
+        Some(text) => {
+            if mode == Some(SubjectMode::Default) {
+                let message = "the file is not used: only with --identity reflected is the CA \
+                               asked with the workload's own token";
+                problems.push(FieldProblem::warning(FIELD, message));
+            }
+            return Some(text.to_owned());
+        }
+    };
+    let problem = FieldProblem::error(FIELD, message);
+    problems.push(problem.allowed("a file, absolute or relative to this file"));
+    None
 }
 
 fn volume(
