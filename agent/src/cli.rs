@@ -21,6 +21,8 @@ use crate::trust::Fingerprint;
 
 pub(crate) use exit::Exit;
 
+use crate::google::IdentityMode;
+
 const ABOUT: &str = "SPIFFE certificates for workloads, from CA Service, kept fresh";
 
 const EXIT_CODES: &str = "\
@@ -91,7 +93,7 @@ A second start in the same directory continues where the first one was.
     /// Keep the volumes of workloads supplied: for a sidecar or a machine
     #[command(after_help = format!("\
 Examples:
-  certagent run --config /etc/certagent --ca-endpoint http://127.0.0.1:8080
+  certagent run --config /etc/certagent
   certagent run --config objects.yaml --ca-endpoint http://127.0.0.1:8080 \\
       --volume /run/workload-certificates --namespace default --service-account web
 
@@ -228,27 +230,6 @@ pub(crate) struct RunArgs {
     pub(crate) exchange: ExchangeArgs,
 }
 
-/// Whose identity the CA is asked with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum IdentityMode {
-    /// Nobody's: for an emulator that does not ask.
-    None,
-    /// The agent's own, for every workload.
-    Direct,
-    /// Each workload's own, by its tokenFile: CA Service takes the name from it.
-    Reflected,
-}
-
-impl IdentityMode {
-    /// Who then puts the names into certificates.
-    pub(crate) fn subject_mode(self) -> SubjectMode {
-        match self {
-            Self::None | Self::Direct => SubjectMode::Default,
-            Self::Reflected => SubjectMode::ReflectedSpiffe,
-        }
-    }
-}
-
 /// How the tokens of workloads become access tokens.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "With --identity reflected")]
@@ -275,13 +256,17 @@ pub(crate) struct ExchangeArgs {
 /// How CA Service is reached, by every command that does.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CaArgs {
-    /// Where CA Service is; this version reaches only an emulator on loopback
+    /// Where CA Service is: https, or http on loopback for an emulator
     #[arg(long, value_name = "URL", env = "CERTAGENT_CA_ENDPOINT")]
     #[arg(default_value = "https://privateca.googleapis.com")]
     pub(crate) ca_endpoint: String,
-    /// Whose identity the CA is asked with: nobody's, the agent's own, or each workload's
-    #[arg(long, value_enum, value_name = "WHOSE", env = "CERTAGENT_IDENTITY")]
+    /// Who calls CA Service [default: direct by https, none on loopback]
+    #[arg(long, value_enum, value_name = "WHO", env = "CERTAGENT_IDENTITY")]
     pub(crate) identity: Option<IdentityMode>,
+    /// CA certificates (PEM) that https servers are checked by; Google's library, which reads
+    /// credential files, knows only `$SSL_CERT_FILE` [default: `$SSL_CERT_FILE`, else the system's]
+    #[arg(long, value_name = "FILE", env = "CERTAGENT_CA_BUNDLE", value_parser = value::path)]
+    pub(crate) ca_bundle: Option<PathBuf>,
 }
 
 /// Exactly one workload by flags.
@@ -402,8 +387,8 @@ pub(crate) struct ValidateArgs {
     #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
     #[arg(value_parser = value::trust_domain)]
     pub(crate) trust_domain: Option<TrustDomain>,
-    /// Whose identity `run` would be told to use: what a workload needs depends on it
-    #[arg(long, value_enum, value_name = "WHOSE", env = "CERTAGENT_IDENTITY")]
+    /// Who would call CA Service, as `run` would be told: what a workload needs depends on it
+    #[arg(long, value_enum, value_name = "WHO", env = "CERTAGENT_IDENTITY")]
     pub(crate) identity: Option<IdentityMode>,
     /// Accept validities and windows that are too short for anything but tests
     #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]

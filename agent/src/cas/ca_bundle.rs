@@ -43,7 +43,7 @@ pub enum RootsError {
         path: PathBuf,
     },
     /// It is broken.
-    #[error("the CA bundle {} is broken: a block of it is cut off or not base64; get it again from where it came", path.display())]
+    #[error("the CA bundle {} is broken: a block of it is cut off or not base64; get it again from where it came, and give that to --ca-bundle", path.display())]
     Broken {
         /// The file.
         path: PathBuf,

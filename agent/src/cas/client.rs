@@ -21,9 +21,9 @@ use super::{
     error::{Call, CallError, LONGEST_TEXT, Reason, excerpt, printable},
     retry_after,
     transport::{self, ClientError, ReadError, Timeouts, root_cause},
-    wire::{CaCertsAnswer, CaPoolAnswer, CertificateAnswer, ErrorAnswer, ErrorBody},
+    wire::{CaCertsAnswer, CaPoolAnswer, CertificateAnswer, ErrorAnswer},
 };
-use crate::google::{Caller, Identity, Token};
+use crate::google::{Caller, Identity, Shown, Token};
 
 /// The largest answer that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -251,26 +251,40 @@ impl CasClient {
         date: &mut Option<Timestamp>,
     ) -> Result<T, CallError> {
         let failed = |reason| CallError::new(call, pool, reason, None);
-        let token = self.identity.token(caller).await;
-        let token = token.map_err(|error| failed(Reason::NoToken(error)))?;
-        let request = match &token {
-            Some(token) => request.header(AUTHORIZATION, bearer(token).map_err(failed)?),
-            None => request,
+        // Only a token that was refused is a reason to send it twice.
+        let mut again = request.try_clone();
+        let mut request = request;
+        let response = loop {
+            let token = self.identity.token(caller).await;
+            let token = token.map_err(|error| failed(Reason::NoToken(error)))?;
+            if let Some(token) = &token {
+                request = request.header(AUTHORIZATION, bearer(token).map_err(failed)?);
+            }
+            let response = request
+                .send()
+                .await
+                .map_err(|error| failed(self.reason(&error)))?;
+            if response.status() == StatusCode::UNAUTHORIZED
+                && let (Some(token), Some(same)) = (token, again.take())
+                && self.identity.refused(caller, &token).await
+            {
+                request = same;
+                continue;
+            }
+            break response;
         };
-        let response = request
-            .send()
-            .await
-            .map_err(|error| failed(self.reason(&error)))?;
         *date = retry_after::service_clock(response.headers());
         let (status, wait) = (response.status(), retry_after::wait(response.headers()));
         let body = self.read(response).await;
         if !status.is_success() {
+            let shown = self.identity.shown(caller);
             return Err(refusal(
                 call,
                 pool,
                 status,
                 wait,
                 body.as_deref().unwrap_or_default(),
+                shown,
             ));
         }
         let body = body.map_err(failed)?;
@@ -315,46 +329,38 @@ fn bearer(token: &Token) -> Result<HeaderValue, Reason> {
     })
 }
 
-/// The service's no, with as much of its reason as it gave.
+/// The service's no to whom the call was `shown` as, with as much of its reason as it gave.
 fn refusal(
     call: Call,
     pool: &CaPoolName,
     status: StatusCode,
     wait: Option<Duration>,
     body: &[u8],
+    shown: Shown,
 ) -> CallError {
-    let http = status.as_u16();
     let error = serde_json::from_slice::<ErrorAnswer>(body)
         .ok()
         .and_then(|answer| answer.error);
-    let Some(error) = error else {
-        let message = excerpt(body);
-        let reason = Reason::Answer {
-            http,
-            status: None,
-            message,
-            permission: None,
-        };
-        return CallError::new(call, pool, reason, wait);
+    let (wait, permission, canonical, message) = match error {
+        Some(error) => (
+            wait.max(error.retry_delay()),
+            error.permission().map(str::to_owned),
+            error.status.as_deref().map(|status| printable(status, 40)),
+            printable(&error.message, LONGEST_TEXT),
+        ),
+        None => (wait, None, None, excerpt(body)),
     };
-    let wait = wait.max(error.retry_delay());
-    let permission = error.permission().map(str::to_owned);
-    let ErrorBody {
-        message, status, ..
-    } = error;
-    let message = printable(&message, LONGEST_TEXT);
-    let status = status.map(|status| printable(&status, 40));
-    CallError::new(
-        call,
-        pool,
+    let reason = if status == StatusCode::UNAUTHORIZED {
+        Reason::Unauthenticated { shown, message }
+    } else {
         Reason::Answer {
-            http,
-            status,
+            http: status.as_u16(),
+            status: canonical,
             message,
             permission,
-        },
-        wait,
-    )
+        }
+    };
+    CallError::new(call, pool, reason, wait)
 }
 
 fn chains(answer: &CaCertsAnswer) -> Result<Vec<Vec<Certificate>>, String> {

@@ -1,6 +1,15 @@
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use axum::{Json, Router, extract::RawQuery, http::HeaderMap, response::Redirect, routing::get};
+use axum::{
+    Json, Router,
+    extract::RawQuery,
+    http::{HeaderMap, Uri},
+    response::Redirect,
+    routing::get,
+};
 use certagent_core::{outcome::Class, request::RequestForm};
 use certagent_emulator::{ApiError, Code, Fault};
 use serde_json::{Value, json};
@@ -13,6 +22,7 @@ use super::{
     super::lab::{Lab, enterprise, impatient, issuing, pool, refusal, request},
     *,
 };
+use crate::clock::ManualClock;
 
 async fn failure(lab: &Lab, fault: Fault) -> CallError {
     lab.always(fault);
@@ -399,6 +409,126 @@ async fn a_token_goes_with_its_call_and_nowhere_else() {
         !format!("{broken} {broken:?}").contains("secret"),
         "{broken:?}"
     );
+}
+
+/// The identity of a metadata server that gives `token-1`, `token-2` and so on.
+async fn metadata_identity() -> Identity {
+    let given = AtomicUsize::new(0);
+    let answer = move || {
+        let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+        let token = format!(r#"{{"access_token":"token-{number}","expires_in":3600}}"#);
+        async move { ([("Metadata-Flavor", "Google")], token) }
+    };
+    let answer = Arc::new(answer);
+    let app = Router::new().fallback(move || answer());
+    let host = serve(app).await.to_string().replace("http://", "");
+    let variable = move |name: &str| (name == "GCE_METADATA_HOST").then(|| host.clone().into());
+    let clock = ManualClock::new(super::super::lab::now());
+    Identity::ambient(variable, Arc::new(clock)).unwrap()
+}
+
+/// A CA Service that knows these tokens, and the calls that it had: token, query and body.
+async fn picky(known: &'static [&'static str]) -> (Endpoint, Arc<Mutex<Vec<[String; 3]>>>) {
+    let calls = Arc::<Mutex<Vec<[String; 3]>>>::default();
+    let heard = Arc::clone(&calls);
+    let app = Router::new().fallback(
+        move |uri: Uri, headers: HeaderMap, body: String| async move {
+            let sent = headers["authorization"].to_str().unwrap().to_owned();
+            let is_known = known.iter().any(|token| sent == format!("Bearer {token}"));
+            heard.lock().unwrap().push([sent, uri.to_string(), body]);
+            if is_known {
+                (StatusCode::OK, r#"{"pemCertificate":"a certificate"}"#)
+            } else {
+                let error = r#"{"error":{"code":401,"message":"Who?","status":"UNAUTHENTICATED"}}"#;
+                (StatusCode::UNAUTHORIZED, error)
+            }
+        },
+    );
+    (serve(app).await, calls)
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_and_the_very_same_request_sent_once_more() {
+    let (endpoint, calls) = picky(&["token-2"]).await;
+    let client = CasClient::new(&endpoint, metadata_identity().await).unwrap();
+    let (request, _) = request(issuing(), RequestForm::Config);
+    let raw = client.create(&request, &Caller::Agent).await.unwrap();
+    assert_eq!(raw.certificate, "a certificate");
+    let calls = calls.lock().unwrap();
+    let [first, second] = &calls[..] else {
+        panic!("{calls:?}")
+    };
+    assert_eq!(
+        (&*first[0], &*second[0]),
+        ("Bearer token-1", "Bearer token-2")
+    );
+    assert_eq!(first[1..], second[1..]);
+    assert!(first[1].contains(&request.request_id));
+}
+
+#[tokio::test]
+async fn a_second_refusal_is_the_error_and_names_whose_token_it_was() {
+    let (endpoint, calls) = picky(&[]).await;
+    let client = CasClient::new(&endpoint, metadata_identity().await).unwrap();
+    let (request, _) = request(issuing(), RequestForm::Config);
+    let error = client.create(&request, &Caller::Agent).await.unwrap_err();
+    assert_eq!((error.class, error.http()), (Class::Denied, Some(401)));
+    let said = error.to_string();
+    for part in [
+        "HTTP 401 for the identity of the metadata server 127.0.0.1:",
+        "\"Who?\"",
+        "check that the service account",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("token-"), "{said}");
+    assert_eq!(calls.lock().unwrap().len(), 2);
+    client.create(&request, &Caller::Agent).await.unwrap_err();
+    assert_eq!(calls.lock().unwrap().len(), 3, "no third token so soon");
+}
+
+/// What was logged, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_of_any_level_has_a_token_in_it() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (endpoint, calls) = picky(&[]).await;
+    let client = CasClient::new(&endpoint, metadata_identity().await).unwrap();
+    client.pool(&issuing(), &Caller::Agent).await.unwrap_err();
+    assert_eq!(calls.lock().unwrap().len(), 2);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("refused the token of the identity"), "{log}");
+    assert!(
+        !log.contains("token-1") && !log.contains("token-2"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn whoever_shows_no_identity_is_told_how_to_show_one() {
+    let app = Router::new().fallback(|| async { (StatusCode::UNAUTHORIZED, "<html>") });
+    let client = CasClient::new(&serve(app).await, Identity::Anonymous).unwrap();
+    let error = client.pool(&issuing(), &Caller::Agent).await.unwrap_err();
+    assert!(error.to_string().contains("--identity direct"), "{error}");
 }
 
 #[tokio::test]

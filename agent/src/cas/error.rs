@@ -8,12 +8,14 @@ use certagent_core::{
 };
 
 use super::wire::LONGEST_WAIT;
-use crate::google::IdentityError;
+use crate::google::{IdentityError, Shown};
 
 /// Longest text from outside that a message repeats, in characters.
 pub(crate) const LONGEST_TEXT: usize = 200;
 /// Longest excerpt of an answer that is not CA Service's.
 const LONGEST_EXCERPT: usize = 120;
+/// The status of an answer to somebody whom the service does not know.
+const UNAUTHENTICATED: u16 = 401;
 
 /// One of the calls that certagent makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,6 +113,14 @@ pub enum Reason {
         /// What is wrong with it.
         detail: String,
     },
+    /// The service does not accept who asks.
+    #[error("HTTP 401 for {shown}{}", quoted(message))]
+    Unauthenticated {
+        /// Whom the call showed itself as.
+        shown: Shown,
+        /// The service's own words, or the beginning of an answer that is not CA Service's.
+        message: String,
+    },
     /// The service says no.
     #[error("HTTP {http}{}{}", spaced(status.as_deref()), quoted(message))]
     Answer {
@@ -137,6 +147,11 @@ impl CallError {
                 is_permanent: error.is_permanent,
             },
             Reason::NotConnected { .. } | Reason::NoTls { .. } => Attempt::NotSent,
+            Reason::Unauthenticated { .. } => Attempt::Answer {
+                http: UNAUTHENTICATED,
+                status: None,
+                retry_after,
+            },
             Reason::Answer { http, status, .. } => Attempt::Answer {
                 http: *http,
                 status: status.as_deref(),
@@ -163,6 +178,7 @@ impl CallError {
     pub fn http(&self) -> Option<u16> {
         match *self.reason {
             Reason::Answer { http, .. } => Some(http),
+            Reason::Unauthenticated { .. } => Some(UNAUTHENTICATED),
             _ => None,
         }
     }
@@ -222,6 +238,7 @@ impl fmt::Display for Advice<'_> {
                 "check that the endpoint is CA Service or its emulator and nothing in between"
             }
             Reason::Unusable { .. } => "look at the CAs of the pool",
+            Reason::Unauthenticated { shown, .. } => shown.advice(),
             Reason::Answer { http: 429, .. } => return busy(f, error.retry_after),
             Reason::Answer { http, status, .. } => answered(error.call, *http, status.as_deref()),
         };
@@ -235,7 +252,6 @@ const AGAIN: &str = "it is asked again by itself; if this goes on, look at the C
 fn answered(call: Call, http: u16, status: Option<&str>) -> &'static str {
     match (http, status) {
         (300..=399, _) => "redirects are not followed; name CA Service itself as the endpoint",
-        (401, _) => "the service wants to know who asks, and this version has no identity to show",
         (404, _) if call == Call::GetCertificate => "the pool keeps no certificate under this id",
         (404, _) => "compare the name in the configuration with the pools that exist there",
         (409, Some("ALREADY_EXISTS")) if call.creates() => {
@@ -340,7 +356,7 @@ pub(crate) fn printable(text: &str, longest: usize) -> String {
     short
 }
 
-/// The beginning of an answer that is not CA Service's.
+/// The beginning of an answer that is not in the form it should have.
 pub(crate) fn excerpt(body: &[u8]) -> String {
     // One character has at most four bytes; the rest would be cut anyway.
     let head = body.get(..LONGEST_EXCERPT * 8).unwrap_or(body);

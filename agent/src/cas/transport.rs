@@ -101,6 +101,15 @@ pub(crate) fn web_client(
     builder.build().map_err(ClientError::Http)
 }
 
+/// A client that speaks HTTP/1.1 without TLS and without a proxy: for the metadata server.
+pub(crate) fn plain_client(timeouts: Timeouts) -> Result<reqwest::Client, ClientError> {
+    builder(&Roots::none(), timeouts)?
+        .http1_only()
+        .no_proxy()
+        .build()
+        .map_err(ClientError::Http)
+}
+
 /// What every client has in common: no machine-wide CA certificates are looked for, and no
 /// redirect takes a token elsewhere.
 fn builder(roots: &Roots, timeouts: Timeouts) -> Result<ClientBuilder, ClientError> {

@@ -19,7 +19,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tracing::{debug, warn};
 
 use super::{
-    Audience, Caller, IdentityError, ServiceAccount, SubjectToken, Token,
+    Audience, Caller, IdentityError, ServiceAccount, Shown, SubjectToken, Token,
     sts::{Granted, Impersonation, Sts},
     subject::{self, Subject},
 };
@@ -162,6 +162,17 @@ impl Exchange {
             }
             Caller::Agent => self.0.of_agent().await,
         }
+    }
+
+    /// Whom a call of this caller shows itself as.
+    pub(super) fn shown(&self, caller: &Caller) -> Shown {
+        Shown::Exchanged(match (caller, &self.0.impersonation) {
+            (Caller::Workload(SubjectToken::File(file)), _) => {
+                format!("the token in {}", file.display())
+            }
+            (Caller::Agent, Some(impersonation)) => impersonation.account.to_string(),
+            (Caller::Agent, None) => "the first workload whose token could be exchanged".to_owned(),
+        })
     }
 
     /// CA Service does not take this token any more: the next call has another.

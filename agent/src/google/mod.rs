@@ -1,52 +1,32 @@
 //! Who we are to Google: the access token that a call carries.
-use std::{fmt, path::Path, sync::Arc, time::Duration};
-
-use certagent_core::request::SubjectMode;
-use reqwest::header::{HeaderValue, InvalidHeaderValue};
-use zeroize::Zeroizing;
-
-use crate::cas::Endpoint;
-
+pub mod ambient;
+mod answer;
 pub mod audience;
+mod choice;
+mod credentials;
 pub mod exchange;
+mod metadata;
 mod scrub;
 mod sts;
 mod subject;
 #[cfg(test)]
 mod token_lab;
 
+use std::{ffi::OsString, fmt, path::Path, sync::Arc, time::Duration};
+
+use certagent_core::request::SubjectMode;
+use reqwest::header::{HeaderValue, InvalidHeaderValue};
+use zeroize::Zeroizing;
+
+use crate::{cas::Endpoint, clock::SharedClock};
+use ambient::Ambient;
+
 pub use audience::{Audience, AudienceError, ServiceAccount, ServiceAccountError};
+pub use choice::IdentityChoice;
 pub use exchange::{Exchange, ExchangeOptions, Impersonate, TokenFiles};
 
-/// Who the agent is to Google.
-#[derive(Clone, Debug)]
-pub enum IdentityChoice {
-    /// Nobody: for an emulator that does not ask.
-    None,
-    /// Whoever it asks for: each workload's own token is exchanged.
-    Reflected(Box<ExchangeOptions>),
-}
-
-impl IdentityChoice {
-    /// Who then puts the names into certificates.
-    pub fn subject_mode(&self) -> SubjectMode {
-        match self {
-            Self::None => SubjectMode::Default,
-            Self::Reflected(_) => SubjectMode::ReflectedSpiffe,
-        }
-    }
-
-    /// The services that are asked, and have to prove who they are.
-    pub fn endpoints(&self) -> Vec<&Endpoint> {
-        match self {
-            Self::None => Vec::new(),
-            Self::Reflected(options) => {
-                let impersonate = options.impersonate.as_ref().map(|one| &one.iamcredentials);
-                std::iter::once(&options.sts).chain(impersonate).collect()
-            }
-        }
-    }
-}
+/// What tokens are good for: CA Service has no narrower scope.
+const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// Whose identity a call is made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -75,11 +55,36 @@ pub enum SubjectToken {
     File(Arc<Path>),
 }
 
+/// The ways to be somebody at Google, as `--identity` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum IdentityMode {
+    /// Nobody: for an emulator that does not ask
+    None,
+    /// The agent's own identity, for every workload: credentials as Google's clients find them
+    Direct,
+    /// Each workload's own identity
+    Reflected,
+}
+
+impl IdentityMode {
+    /// What is right for an endpoint unless somebody says otherwise. A token of Google's is never
+    /// sent to a port of this machine, where anybody may listen, unless somebody says so.
+    pub fn default_for(endpoint: &Endpoint) -> Self {
+        if endpoint.is_https() {
+            Self::Direct
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// Gives the tokens that calls carry. Clones share what they know.
 #[derive(Clone, Debug)]
 pub enum Identity {
     /// Nobody: an emulator that does not ask.
     Anonymous,
+    /// The agent's own, the same for every caller.
+    Ambient(Arc<Ambient>),
     /// Each workload's own: its token is exchanged.
     Reflected(Exchange),
     /// Always this token.
@@ -88,13 +93,94 @@ pub enum Identity {
 }
 
 impl Identity {
+    /// The agent's own identity, found in the environment as `variable` gives it.
+    pub fn ambient(
+        variable: impl Fn(&str) -> Option<OsString>,
+        clock: SharedClock,
+    ) -> Result<Self, IdentityError> {
+        Ok(Self::Ambient(Arc::new(Ambient::find(variable, clock)?)))
+    }
+
     /// The token for one call; none where nobody asks for one.
     pub async fn token(&self, caller: &Caller) -> Result<Option<Token>, IdentityError> {
         match self {
             Self::Anonymous => Ok(None),
+            Self::Ambient(ambient) => ambient.token().await.map(Some),
             Self::Reflected(exchange) => exchange.token(caller).await.map(Some),
             #[cfg(test)]
             Self::Given(token) => Ok(Some(token.clone())),
+        }
+    }
+
+    /// The service answered 401 to a call with `token`. True if another token may be had, so that
+    /// the very same call is worth sending once more.
+    pub async fn refused(&self, _caller: &Caller, token: &Token) -> bool {
+        match self {
+            Self::Anonymous => false,
+            Self::Ambient(ambient) => ambient.refused(token).await,
+            Self::Reflected(exchange) => {
+                exchange.refused(token);
+                true
+            }
+            #[cfg(test)]
+            Self::Given(_) => false,
+        }
+    }
+
+    /// Whom a call shows itself as.
+    pub fn shown(&self, caller: &Caller) -> Shown {
+        match self {
+            Self::Anonymous => Shown::Nobody,
+            Self::Ambient(ambient) => ambient.shown(),
+            Self::Reflected(exchange) => exchange.shown(caller),
+            #[cfg(test)]
+            Self::Given(_) => Shown::File("a test".to_owned()),
+        }
+    }
+}
+
+/// Whom a call showed itself as, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shown {
+    /// Nobody.
+    Nobody,
+    /// The account of this credentials file.
+    File(String),
+    /// The service account of this metadata server.
+    Metadata(String),
+    /// The workload with the token in this file, or whoever may speak for the agent.
+    Exchanged(String),
+}
+
+impl Shown {
+    /// What to do when it is not accepted.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Nobody => "the service wants to know who asks: pass --identity direct",
+            Self::File(_) => {
+                "check that the key or account behind that file still exists and is enabled, and \
+                 the clock of this machine"
+            }
+            Self::Metadata(_) => {
+                "check that the service account of this machine or pod still exists and is \
+                 enabled, and has the scope cloud-platform"
+            }
+            Self::Exchanged(_) => {
+                "check that the workload identity pool and its provider still exist and are \
+                 enabled, and the clock of this machine"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("no identity"),
+            Self::File(file) => write!(f, "the identity in {file}"),
+            Self::Metadata(server) => write!(f, "the identity of {server}"),
+            Self::Exchanged(whose) => write!(f, "the exchanged identity of {whose}"),
         }
     }
 }
@@ -113,8 +199,28 @@ pub struct IdentityError {
     pub retry_after: Option<Duration>,
 }
 
+impl IdentityError {
+    /// One that ends when somebody changes something.
+    pub(crate) fn permanent(detail: String) -> Self {
+        Self {
+            detail,
+            is_permanent: true,
+            retry_after: None,
+        }
+    }
+
+    /// One that may end by itself.
+    pub(crate) fn passing(detail: String) -> Self {
+        Self {
+            detail,
+            is_permanent: false,
+            retry_after: None,
+        }
+    }
+}
+
 /// An access token. It is wiped when dropped and never printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(Zeroizing<String>);
 
 impl Token {

@@ -18,7 +18,7 @@ use crate::{
     cas::{CasClient, Endpoint, Roots},
     clock::SharedClock,
     config::{ActiveConfig, ConfigFiles},
-    google::{Exchange, Identity, IdentityChoice, TokenFiles},
+    google::{IdentityChoice, TokenFiles},
     held::Assignment,
     issuer::CasIssuer,
     keys::Keys,
@@ -82,7 +82,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         clock,
     } = options;
     raise_open_files();
-    let subject_mode = identity.subject_mode();
+    let subject_mode = identity.mode().subject_mode();
     let state = Arc::new(StateDir::open(&state_dir, allow_disk)?);
     let metrics = Arc::new(Metrics::default());
 
@@ -92,13 +92,8 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         Arc::clone(&clock),
         cancel.clone(),
     )?;
-    let identity = match identity {
-        IdentityChoice::None => Identity::Anonymous,
-        IdentityChoice::Reflected(options) => {
-            let files = token_files(config.clone());
-            Identity::Reflected(Exchange::new(&options, &roots, Arc::clone(&clock), files)?)
-        }
-    };
+    let files = token_files(config.clone());
+    let identity = identity.identity(&roots, &clock, files)?;
     let client = CasClient::with_roots(&endpoint, &roots, identity)?;
     let sources = Sources {
         pools: client.clone(),

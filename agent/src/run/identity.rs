@@ -4,20 +4,27 @@ use std::fmt::Display;
 use super::UsageError;
 use crate::{
     cas::{Endpoint, Roots, RootsError},
-    cli::{ExchangeArgs, IdentityMode},
-    google::{Audience, ExchangeOptions, IdentityChoice, Impersonate, ServiceAccount},
+    cli::{CaArgs, ExchangeArgs},
+    google::{
+        Audience, ExchangeOptions, IdentityChoice, IdentityMode, Impersonate, ServiceAccount,
+    },
 };
 
 /// What the flags say, if they say it rightly.
 pub(super) fn choice(
-    mode: Option<IdentityMode>,
+    ca: &CaArgs,
+    endpoint: &Endpoint,
     exchange: &ExchangeArgs,
 ) -> Result<IdentityChoice, UsageError> {
-    if mode == Some(IdentityMode::Reflected) {
-        return Ok(IdentityChoice::Reflected(
-            exchange_options(exchange)?.into(),
-        ));
-    }
+    let choice = match mode(ca, endpoint) {
+        IdentityMode::Reflected => {
+            return Ok(IdentityChoice::Reflected(
+                exchange_options(exchange)?.into(),
+            ));
+        }
+        IdentityMode::Direct => IdentityChoice::Direct,
+        IdentityMode::None => IdentityChoice::None,
+    };
     let unused = [
         ("--sts-audience", exchange.sts_audience.is_some()),
         ("--impersonate", exchange.impersonate.is_some()),
@@ -27,15 +34,27 @@ pub(super) fn choice(
             "{flag}: it is used with --identity reflected only; add that, or leave {flag} out"
         )));
     }
-    Ok(IdentityChoice::None)
+    Ok(choice)
 }
 
-/// The CA certificates that https servers are checked by. Where only bundle endpoints could need
-/// them, those say so when they are missing.
-pub(super) fn roots(endpoint: &Endpoint, identity: &IdentityChoice) -> Result<Roots, RootsError> {
+/// Who calls, if nobody says otherwise: nobody on loopback, the agent itself by https.
+pub(super) fn mode(ca: &CaArgs, endpoint: &Endpoint) -> IdentityMode {
+    ca.identity
+        .unwrap_or_else(|| IdentityMode::default_for(endpoint))
+}
+
+/// The CA certificates that https servers are checked by. A bundle that was named is read in any
+/// case, so that what is wrong with it shows at once; where only bundle endpoints could need the
+/// system's, those say so when they are missing.
+pub(super) fn roots(
+    ca: &CaArgs,
+    endpoint: &Endpoint,
+    identity: &IdentityChoice,
+) -> Result<Roots, RootsError> {
     let mut asked = identity.endpoints().into_iter().chain([endpoint]);
-    match Roots::load(None) {
-        Err(_none) if !asked.any(Endpoint::is_https) => Ok(Roots::none()),
+    let must_be = ca.ca_bundle.is_some() || asked.any(Endpoint::is_https);
+    match Roots::load(ca.ca_bundle.as_deref()) {
+        Err(_none) if !must_be => Ok(Roots::none()),
         roots => roots,
     }
 }
@@ -82,7 +101,8 @@ mod tests {
         let Command::Run(args) = cli.command else {
             panic!()
         };
-        choice(args.ca.identity, &args.exchange).map_err(|error| error.to_string())
+        let endpoint = Endpoint::parse("http://127.0.0.1:1").unwrap();
+        choice(&args.ca, &endpoint, &args.exchange).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -106,6 +126,8 @@ mod tests {
             ["http://127.0.0.1:1", "http://[::1]:2"]
         );
         assert!(matches!(choose("").unwrap(), IdentityChoice::None));
+        let direct = choose("--identity direct").unwrap();
+        assert!(matches!(direct, IdentityChoice::Direct));
     }
 
     #[test]

@@ -11,12 +11,12 @@ use super::{UsageError, block_on, endpoint};
 use crate::{
     cas::{CasClient, Roots},
     cli::{
-        CaArgs, Exit, IdentityMode, InspectArgs, InspectConfigArgs, InspectPoolArgs,
-        InspectSubject, Output, WaitArgs, print,
+        CaArgs, Exit, InspectArgs, InspectConfigArgs, InspectPoolArgs, InspectSubject, Output,
+        WaitArgs, print,
     },
     clock::SharedClock,
     config::{BadConfig, ConfigFiles},
-    google::{Caller, Identity},
+    google::{Caller, Identity, IdentityMode},
     inspect::{self, RenewalHint, Wanted},
     trust::{EndpointClient, Sources},
     volume::{StateDir, VolumeId},

@@ -106,9 +106,9 @@ async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
     let cancel = shutdown::on_signals().context("cannot wait for signals")?;
     let usage = |error: &dyn std::fmt::Display| UsageError(error.to_string());
     let endpoint = endpoint(&args.ca)?;
-    let identity = identity::choice(args.ca.identity, &args.exchange)?;
+    let identity = identity::choice(&args.ca, &endpoint, &args.exchange)?;
     let options = agent::AgentOptions {
-        roots: identity::roots(&endpoint, &identity)?,
+        roots: identity::roots(&args.ca, &endpoint, &identity)?,
         endpoint,
         identity,
         distrust: args.distrust.iter().copied().collect(),

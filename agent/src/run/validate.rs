@@ -4,8 +4,9 @@ use certagent_core::config::{Config, Problem, Settings};
 use serde::Serialize;
 
 use crate::{
-    cli::{Exit, IdentityMode, Output, ValidateArgs, print},
+    cli::{Exit, Output, ValidateArgs, print},
     config::{ConfigFiles, Found},
+    google::IdentityMode,
 };
 
 /// Of the JSON output; rises when a field changes its meaning or goes away.

@@ -1,0 +1,76 @@
+//! Who the agent shall be to Google.
+use std::sync::Arc;
+
+use certagent_core::request::SubjectMode;
+
+use super::{Exchange, ExchangeOptions, Identity, IdentityMode, TokenFiles};
+use crate::{
+    cas::{Endpoint, Roots},
+    clock::SharedClock,
+};
+
+/// Whose identity calls are made with, and what that needs.
+#[derive(Clone, Debug)]
+pub enum IdentityChoice {
+    /// Nobody's: for an emulator that does not ask.
+    None,
+    /// The agent's own, for every workload.
+    Direct,
+    /// Each workload's own: its token is exchanged.
+    Reflected(Box<ExchangeOptions>),
+}
+
+impl IdentityMode {
+    /// Who puts the names into certificates.
+    pub fn subject_mode(self) -> SubjectMode {
+        match self {
+            Self::None | Self::Direct => SubjectMode::Default,
+            Self::Reflected => SubjectMode::ReflectedSpiffe,
+        }
+    }
+}
+
+impl IdentityChoice {
+    /// The choice without what it needs.
+    pub fn mode(&self) -> IdentityMode {
+        match self {
+            Self::None => IdentityMode::None,
+            Self::Direct => IdentityMode::Direct,
+            Self::Reflected(_) => IdentityMode::Reflected,
+        }
+    }
+
+    /// The token services that our own client asks.
+    pub fn endpoints(&self) -> Vec<&Endpoint> {
+        match self {
+            Self::None | Self::Direct => Vec::new(),
+            Self::Reflected(options) => {
+                let impersonate = options.impersonate.as_ref().map(|one| &one.iamcredentials);
+                std::iter::once(&options.sts).chain(impersonate).collect()
+            }
+        }
+    }
+
+    /// The identity that was chosen. `roots` are those of token services, `workloads` the files
+    /// with the workloads' own tokens.
+    ///
+    /// # Errors
+    /// When a credentials file cannot be used, or no client can be made.
+    pub fn identity(
+        &self,
+        roots: &Roots,
+        clock: &SharedClock,
+        workloads: TokenFiles,
+    ) -> anyhow::Result<Identity> {
+        Ok(match self {
+            Self::None => Identity::Anonymous,
+            Self::Direct => {
+                let variable = |name: &str| std::env::var_os(name);
+                Identity::ambient(variable, Arc::clone(clock))?
+            }
+            Self::Reflected(options) => {
+                Identity::Reflected(Exchange::new(options, roots, Arc::clone(clock), workloads)?)
+            }
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! Who calls CA Service, and whom it is taken for: credentials, CA certificates, proxies.
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::Command,
+};
+
+use serde_json::json;
+
+use crate::{
+    program::{Program, certagent, run},
+    site::{Site, supply},
+};
+
+/// `certagent run` for the site's volume, with Google's CA Service as its CA.
+fn of_google(site: &Site) -> Command {
+    let mut command = certagent("run --allow-disk --ca-endpoint");
+    command.arg("https://privateca.googleapis.com");
+    command.arg("--config").arg(site.config_dir());
+    command.arg("--state-dir").arg(site.state_dir());
+    // Nothing of this test may reach anybody.
+    command.env("HTTPS_PROXY", "http://127.0.0.1:1");
+    supply(command, &site.volume())
+}
+
+fn bundle(site: &Site) -> String {
+    let roots = site.path().join("roots.pem");
+    fs::write(&roots, root()).unwrap();
+    roots.display().to_string()
+}
+
+fn root() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.self_signed(&key).unwrap().pem()
+}
+
+#[test]
+fn a_ca_bundle_that_is_none_is_named_with_what_is_wrong() {
+    let site = Site::new();
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    for (text, expected) in [
+        ("# nothing here\n".to_owned(), "has no certificate;"),
+        (root() + &key, "has a private key in it"),
+        (root().replace("-----END", "----"), "is broken"),
+    ] {
+        let bundle = site.path().join("bundle.pem");
+        fs::write(&bundle, text).unwrap();
+        for mut command in [of_google(&site), site.run()] {
+            run(command.arg("--ca-bundle").arg(&bundle))
+                .expect(1)
+                .says(&["bundle.pem", expected, "--ca-bundle"]);
+        }
+    }
+    run(site.run().args(["--ca-bundle", "none.pem"]))
+        .expect(1)
+        .says(&["the CA bundle none.pem: no such file or directory"]);
+}
+
+#[test]
+fn without_ca_certificates_an_https_endpoint_is_refused_at_once() {
+    let site = Site::new();
+    let mut command = of_google(&site);
+    run(command.env("SSL_CERT_FILE", "/nonexistent/ca.pem"))
+        .expect(1)
+        .says(&[
+            "there are no CA certificates",
+            "SSL_CERT_FILE is /nonexistent/ca.pem",
+            "pass --ca-bundle FILE",
+        ]);
+}
+
+#[test]
+fn a_credentials_file_that_is_none_is_named_with_the_next_step() {
+    let site = Site::new();
+    let file = site.path().join("key.json");
+    let secret = "hunter2";
+    let unknown = json!({"type": secret.len().to_string(), "private_key": secret}).to_string();
+    let no_key = json!({
+        "type": "service_account", "client_email": "e", "private_key_id": "i", "project_id": "p",
+        "private_key": secret,
+    });
+    for (text, expected) in [
+        (None, "no such file or directory"),
+        (Some(format!("{{{secret}")), "not JSON (line 1, column 2)"),
+        (Some(unknown), "the type \"7\" is none that is known"),
+        (
+            Some(no_key.to_string()),
+            "\"private_key\" is not an RSA key",
+        ),
+    ] {
+        if let Some(text) = &text {
+            fs::write(&file, text).unwrap();
+        }
+        let mut command = of_google(&site);
+        command.args(["--ca-bundle", &bundle(&site)]);
+        let ended = run(command.env("GOOGLE_APPLICATION_CREDENTIALS", &file)).expect(1);
+        assert!(!ended.stderr.contains(secret), "{ended:#?}");
+        ended.says(&["key.json", expected, "check GOOGLE_APPLICATION_CREDENTIALS"]);
+    }
+}
+
+#[test]
+fn on_loopback_nobody_is_anybody_unless_told_so() {
+    let site = Site::new();
+    let missing = Path::new("/nonexistent/key.json");
+    let mut command = site.once();
+    run(command.env("GOOGLE_APPLICATION_CREDENTIALS", missing)).expect(0);
+    run(command.args(["--identity", "direct"]))
+        .expect(1)
+        .says(&["/nonexistent/key.json", "no such file"]);
+}
+
+#[test]
+fn where_the_library_finds_no_ca_certificates_it_is_told_and_nothing_panics() {
+    let site = Site::new();
+    let file = site.path().join("federated.json");
+    let federated = json!({
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": "https://127.0.0.1:1/v1/token",
+        "credential_source": {"file": "/nonexistent/token"},
+    });
+    fs::write(&file, federated.to_string()).unwrap();
+    let mut command = of_google(&site);
+    command.args(["--ca-bundle", &bundle(&site)]);
+    command.env("GOOGLE_APPLICATION_CREDENTIALS", &file);
+    command.env("SSL_CERT_FILE", "/nonexistent/ca.pem");
+    let mut agent = Program::start(&mut command);
+    agent.wait_for(&[
+        "federated.json",
+        "finds no CA certificates",
+        "set SSL_CERT_FILE",
+    ]);
+    agent.terminate().expect(0);
+}
+
+#[test]
+fn an_https_endpoint_is_reached_through_the_proxy_of_the_environment() {
+    let site = Site::new();
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let mut command = of_google(&site);
+    command.args(["--identity", "none", "--ca-bundle", &bundle(&site)]);
+    let _agent = Program::start(command.env("HTTPS_PROXY", address));
+    let (stream, _) = proxy.accept().unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    assert_eq!(line, "CONNECT privateca.googleapis.com:443 HTTP/1.1\r\n");
+}
