@@ -7,14 +7,16 @@ use std::{
 
 use certagent_core::{issued::RawChain, pool::CaPoolName, request::PreparedRequest};
 use certagent_svid::Certificate;
+use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{
     RequestBuilder, Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue},
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
 
 use super::{
+    authority::{CaAnswer, CaListAnswer},
     endpoint::Endpoint,
     error::{Call, CallError, LONGEST_TEXT, Reason, excerpt, printable},
     retry_after,
@@ -24,6 +26,15 @@ use crate::google::{Caller, Identity, Token};
 
 /// The largest answer that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// How many CAs are asked for at a time: each comes with its whole chain, several kilobytes.
+const PAGE_SIZE: usize = 25;
+
+/// More pages are not read: CA Service allows 1,000 CAs for a location and project.
+const MAX_PAGES: usize = 40;
+
+/// A longer token, in bytes, is not sent back.
+const LONGEST_PAGE_TOKEN: usize = 4096;
 
 /// How long a connection with calls on it may be silent before it is asked for a sign of life.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -37,6 +48,15 @@ pub struct CasClient {
     endpoint: Endpoint,
     identity: Identity,
     timeouts: Timeouts,
+}
+
+/// An answer, or the lack of one, with what its header told beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply<T> {
+    /// What was answered.
+    pub value: T,
+    /// The service's clock by the header `Date`, in whole seconds; none without an answer.
+    pub date: Option<Timestamp>,
 }
 
 /// Why no client can be made.
@@ -131,6 +151,25 @@ impl CasClient {
         Ok(answer.into())
     }
 
+    /// `CreateCertificate` with `validateOnly`: whether `request` would be carried out. Nothing is
+    /// signed, sold or kept, and the `requestId` is left out, so that nothing can be replayed.
+    pub async fn validate(
+        &self,
+        request: &PreparedRequest,
+        caller: &Caller,
+    ) -> Result<(), CallError> {
+        let mut url = self.url(&request.pool, "/certificates");
+        url.query_pairs_mut()
+            .append_pair("certificateId", &request.certificate_id)
+            .append_pair("validateOnly", "true");
+        let call = self.http.post(url).header(CONTENT_TYPE, "application/json");
+        let call = call.body(request.body.clone());
+        let _: IgnoredAny = self
+            .call(Call::ValidateCertificate, &request.pool, call, caller)
+            .await?;
+        Ok(())
+    }
+
     /// `GetCertificate`. Pools of tier DEVOPS refuse it.
     pub async fn get(
         &self,
@@ -150,13 +189,54 @@ impl CasClient {
         pool: &CaPoolName,
         caller: &Caller,
     ) -> Result<CaPoolAnswer, CallError> {
-        self.call(
-            Call::GetCaPool,
+        self.dated_pool(pool, caller).await.value
+    }
+
+    /// As [`pool`](Self::pool), with the service's clock, whatever it answered.
+    pub async fn dated_pool(
+        &self,
+        pool: &CaPoolName,
+        caller: &Caller,
+    ) -> Reply<Result<CaPoolAnswer, CallError>> {
+        let call = self.http.get(self.url(pool, ""));
+        self.exchange(Call::GetCaPool, pool, call, caller).await
+    }
+
+    /// `ListCertificateAuthorities`: every CA of the pool, whatever its state.
+    pub async fn list_authorities(
+        &self,
+        pool: &CaPoolName,
+        caller: &Caller,
+    ) -> Result<Vec<CaAnswer>, CallError> {
+        const CALL: Call = Call::ListCertificateAuthorities;
+        let (mut authorities, mut token) = (Vec::new(), String::new());
+        for _ in 0..MAX_PAGES {
+            let mut url = self.url(pool, "/certificateAuthorities");
+            url.query_pairs_mut()
+                .append_pair("pageSize", &PAGE_SIZE.to_string());
+            if !token.is_empty() {
+                url.query_pairs_mut().append_pair("pageToken", &token);
+            }
+            let page: CaListAnswer = self.call(CALL, pool, self.http.get(url), caller).await?;
+            authorities.extend(page.certificate_authorities);
+            token = page.next_page_token;
+            if token.is_empty() {
+                return Ok(authorities);
+            }
+            if token.len() > LONGEST_PAGE_TOKEN {
+                break;
+            }
+        }
+        let detail = format!(
+            "the list of CAs does not end after {} of them",
+            authorities.len()
+        );
+        Err(CallError::new(
+            CALL,
             pool,
-            self.http.get(self.url(pool, "")),
-            caller,
-        )
-        .await
+            Reason::Unusable { detail },
+            None,
+        ))
     }
 
     /// `FetchCaCerts`: the chains of the pool's CAs, each from the CA to its root. Chains without
@@ -186,6 +266,29 @@ impl CasClient {
         request: RequestBuilder,
         caller: &Caller,
     ) -> Result<T, CallError> {
+        self.exchange(call, pool, request, caller).await.value
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        pool: &CaPoolName,
+        request: RequestBuilder,
+        caller: &Caller,
+    ) -> Reply<Result<T, CallError>> {
+        let mut date = None;
+        let value = self.send(call, pool, request, caller, &mut date).await;
+        Reply { value, date }
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        pool: &CaPoolName,
+        request: RequestBuilder,
+        caller: &Caller,
+        date: &mut Option<Timestamp>,
+    ) -> Result<T, CallError> {
         let failed = |reason| CallError::new(call, pool, reason, None);
         let token = self.identity.token(caller).await;
         let token = token.map_err(|error| failed(Reason::NoToken(error)))?;
@@ -197,7 +300,11 @@ impl CasClient {
             .send()
             .await
             .map_err(|error| failed(self.reason(&error)))?;
-        let (status, wait) = (response.status(), retry_after::wait(response.headers()));
+        *date = service_clock(&response);
+        let (status, wait) = (
+            response.status(),
+            retry_after::wait(response.headers(), *date),
+        );
         let body = self.read(response).await;
         if !status.is_success() {
             return Err(refusal(
@@ -297,6 +404,13 @@ fn refusal(
         },
         wait,
     )
+}
+
+/// The header `Date`. Every server has to send it in the form of RFC 2822 with the zone GMT
+/// (RFC 9110, section 6.6.1).
+fn service_clock(response: &Response) -> Option<Timestamp> {
+    let text = response.headers().get(DATE)?.to_str().ok()?;
+    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 fn chains(answer: &CaCertsAnswer) -> Result<Vec<Vec<Certificate>>, String> {

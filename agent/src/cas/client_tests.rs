@@ -1,6 +1,9 @@
-use axum::{Router, http::HeaderMap, response::Redirect};
+use std::sync::{Arc, Mutex};
+
+use axum::{Json, Router, extract::RawQuery, http::HeaderMap, response::Redirect, routing::get};
 use certagent_core::{outcome::Class, request::RequestForm};
 use certagent_emulator::{ApiError, Code, Fault};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -78,6 +81,118 @@ async fn the_same_request_again_gets_the_same_certificate_and_buys_nothing() {
         first
     );
     assert_eq!(lab.emulator.stats().total_sold(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_is_only_validated_is_refused_like_another_and_buys_nothing() {
+    let lab = Lab::start().await;
+    for pool in [issuing(), enterprise()] {
+        let (request, _) = request(pool, RequestForm::Config);
+        lab.client.validate(&request, &Caller::Agent).await.unwrap();
+    }
+    let (missing, _) = request(pool("no-such-pool"), RequestForm::Config);
+    let error = lab
+        .client
+        .validate(&missing, &Caller::Agent)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.call, error.http()),
+        (Call::ValidateCertificate, Some(404))
+    );
+    let sent = lab.emulator.create_requests();
+    assert_eq!(sent.len(), 3);
+    assert!(
+        sent.iter()
+            .all(|one| one.query.contains("validateOnly=true")
+                && one.query.contains("certificateId=")
+                && !one.query.contains("requestId"))
+    );
+    assert_eq!(lab.emulator.stats().total_sold(), 0);
+}
+
+/// A CA Service whose list of CAs has these pages, and the queries that it got.
+async fn lister(page: impl Fn(usize) -> Value + Send + Sync + 'static) -> (CasClient, Queries) {
+    let queries = Queries::default();
+    let (page, seen) = (Arc::new(page), Arc::clone(&queries));
+    let list = move |RawQuery(query): RawQuery| {
+        let (page, seen) = (Arc::clone(&page), Arc::clone(&seen));
+        async move {
+            let mut seen = seen.lock().unwrap();
+            seen.push(query.unwrap_or_default());
+            Json(page(seen.len() - 1))
+        }
+    };
+    let path = format!("/v1/{}/certificateAuthorities", issuing().resource_name());
+    let endpoint = serve(Router::new().route(&path, get(list))).await;
+    let client = CasClient::new(&endpoint, Identity::Anonymous).unwrap();
+    (client, queries)
+}
+
+type Queries = Arc<Mutex<Vec<String>>>;
+
+#[tokio::test]
+async fn a_list_of_cas_is_read_page_by_page() {
+    let (client, queries) = lister(|page| {
+        let ca = |id: usize| json!({ "name": format!("x/{id}"), "state": "ENABLED" });
+        match page {
+            0 => json!({ "certificateAuthorities": [ca(0), ca(1)], "nextPageToken": "a/b&c=" }),
+            // A page may be empty and not the last.
+            1 => json!({ "nextPageToken": "d" }),
+            _ => json!({ "certificateAuthorities": [ca(2)] }),
+        }
+    })
+    .await;
+    let list = client.list_authorities(&issuing(), &Caller::Agent).await;
+    let ids: Vec<String> = list.unwrap().iter().map(|ca| ca.id().to_owned()).collect();
+    assert_eq!(ids, ["0", "1", "2"]);
+    assert_eq!(
+        *queries.lock().unwrap(),
+        [
+            "pageSize=25",
+            "pageSize=25&pageToken=a%2Fb%26c%3D",
+            "pageSize=25&pageToken=d"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_list_of_cas_without_an_end_is_not_read_for_ever() {
+    for (token, pages) in [("more".to_owned(), MAX_PAGES), ("x".repeat(10_000), 1)] {
+        let (client, queries) = lister(move |_| json!({ "nextPageToken": token })).await;
+        let error = client
+            .list_authorities(&issuing(), &Caller::Agent)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("does not end"), "{error}");
+        assert!(error.to_string().len() < 400, "{error}");
+        assert_eq!(queries.lock().unwrap().len(), pages);
+    }
+}
+
+#[tokio::test]
+async fn the_clock_of_the_service_comes_with_every_answer() {
+    for (sent, expected) in [
+        (
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            Some("1994-11-06T08:49:37Z"),
+        ),
+        ("yesterday", None),
+        ("", None),
+    ] {
+        for status in [StatusCode::OK, StatusCode::FORBIDDEN] {
+            let answer = move || async move { (status, [(DATE, sent)], "{}") };
+            let endpoint = serve(Router::new().fallback(answer)).await;
+            let client = CasClient::new(&endpoint, Identity::Anonymous).unwrap();
+            let reply = client.dated_pool(&issuing(), &Caller::Agent).await;
+            assert_eq!(reply.value.is_ok(), status == StatusCode::OK);
+            assert_eq!(reply.date, expected.map(|date| date.parse().unwrap()));
+        }
+    }
+    let nobody = Endpoint::parse("http://127.0.0.1:1").unwrap();
+    let client = CasClient::new(&nobody, Identity::Anonymous).unwrap();
+    let reply = client.dated_pool(&issuing(), &Caller::Agent).await;
+    assert_eq!((reply.value.is_ok(), reply.date), (false, None));
 }
 
 #[tokio::test]

@@ -27,6 +27,10 @@ pub enum Call {
     GetCaPool,
     /// Fetches the chains of a pool's CAs.
     FetchCaCerts,
+    /// Asks which CAs a pool has.
+    ListCertificateAuthorities,
+    /// Asks whether a certificate would be issued.
+    ValidateCertificate,
 }
 
 /// A call that brought no usable answer.
@@ -153,6 +157,24 @@ impl CallError {
         }
     }
 
+    /// The permission whose lack is the reason: the one that the service named, else the one that
+    /// the call needs; and the narrowest predefined role that grants it.
+    pub(crate) fn missing_permission(&self) -> Option<(&str, &'static str)> {
+        let Reason::Answer {
+            http: 403,
+            permission,
+            ..
+        } = &*self.reason
+        else {
+            return None;
+        };
+        let permission = permission.as_deref().unwrap_or(self.call.permission());
+        Some((
+            permission,
+            role(permission).unwrap_or("a role with that permission"),
+        ))
+    }
+
     /// The next step.
     fn advice(&self) -> Advice<'_> {
         Advice(self)
@@ -165,6 +187,13 @@ struct Advice<'a>(&'a CallError);
 impl fmt::Display for Advice<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(error) = self;
+        if let Some((permission, role)) = error.missing_permission() {
+            return write!(
+                f,
+                "the caller lacks {permission}: grant it {role} on the pool, and check that the \
+                 pool exists"
+            );
+        }
         let text = match &*error.reason {
             Reason::NoToken(_) => "nothing was sent",
             Reason::NotConnected { .. } => {
@@ -179,13 +208,6 @@ impl fmt::Display for Advice<'_> {
                 "check that the endpoint is CA Service or its emulator and nothing in between"
             }
             Reason::Unusable { .. } => "look at the CAs of the pool",
-            Reason::Answer {
-                http: 403,
-                permission,
-                ..
-            } => {
-                return denied(f, error.call, permission.as_deref());
-            }
             Reason::Answer { http: 429, .. } => return busy(f, error.retry_after),
             Reason::Answer { http, status, .. } => answered(error.call, *http, status.as_deref()),
         };
@@ -216,15 +238,6 @@ fn answered(call: Call, http: u16, status: Option<&str>) -> &'static str {
     }
 }
 
-fn denied(f: &mut fmt::Formatter<'_>, call: Call, permission: Option<&str>) -> fmt::Result {
-    let permission = permission.unwrap_or(call.permission());
-    let role = role(permission).unwrap_or("a role with that permission");
-    write!(
-        f,
-        "the caller lacks {permission}: grant it {role} on the pool, and check that the pool exists"
-    )
-}
-
 fn busy(f: &mut fmt::Formatter<'_>, wait: Option<Duration>) -> fmt::Result {
     f.write_str("a quota is used up")?;
     if let Some(wait) = wait {
@@ -241,7 +254,9 @@ fn role(permission: &str) -> Option<&'static str> {
         "privateca.certificates.createForSelf" => {
             Some("roles/privateca.workloadCertificateRequester")
         }
-        "privateca.certificates.get" => Some("roles/privateca.auditor"),
+        "privateca.certificates.get" | "privateca.certificateAuthorities.list" => {
+            Some("roles/privateca.auditor")
+        }
         "privateca.caPools.get" => Some("roles/privateca.poolReader"),
         _ => None,
     }
@@ -255,15 +270,18 @@ impl Call {
             Self::GetCertificate => "GetCertificate",
             Self::GetCaPool => "GetCaPool",
             Self::FetchCaCerts => "FetchCaCerts",
+            Self::ListCertificateAuthorities => "ListCertificateAuthorities",
+            Self::ValidateCertificate => "CreateCertificate (validateOnly)",
         }
     }
 
     /// The permission that the call needs.
     pub fn permission(self) -> &'static str {
         match self {
-            Self::CreateCertificate => "privateca.certificates.create",
+            Self::CreateCertificate | Self::ValidateCertificate => "privateca.certificates.create",
             Self::GetCertificate => "privateca.certificates.get",
             Self::GetCaPool | Self::FetchCaCerts => "privateca.caPools.get",
+            Self::ListCertificateAuthorities => "privateca.certificateAuthorities.list",
         }
     }
 }

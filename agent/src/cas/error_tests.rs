@@ -26,7 +26,9 @@ fn answer(http: u16, status: &str, message: &str) -> Reason {
 
 #[test]
 fn each_message_says_what_happened_and_the_next_step() {
-    use Call::{CreateCertificate, FetchCaCerts, GetCaPool, GetCertificate};
+    use Call::{
+        CreateCertificate, FetchCaCerts, GetCaPool, GetCertificate, ListCertificateAuthorities,
+    };
     let seconds = |s| Some(Duration::from_secs(s));
     for (call, reason, wait, expected) in [
         (
@@ -61,6 +63,12 @@ fn each_message_says_what_happened_and_the_next_step() {
             answer(404, "NOT_FOUND", "no"),
             None,
             "HTTP 404 NOT_FOUND, \"no\"; compare the name in the configuration with the pools that exist there",
+        ),
+        (
+            ListCertificateAuthorities,
+            answer(403, "PERMISSION_DENIED", ""),
+            None,
+            "HTTP 403 PERMISSION_DENIED; the caller lacks privateca.certificateAuthorities.list: grant it roles/privateca.auditor on the pool, and check that the pool exists",
         ),
         (
             GetCertificate,

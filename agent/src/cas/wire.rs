@@ -64,6 +64,90 @@ pub struct IssuancePolicy {
     pub backdate_duration: Option<Duration>,
     /// The forms of request that are taken; both if not said.
     pub allowed_issuance_modes: Option<IssuanceModes>,
+    /// Values that every certificate gets, whatever was asked.
+    pub baseline_values: X509Parameters,
+    /// Whether the asked names are taken over; all are if not said.
+    pub identity_constraints: Option<IdentityConstraints>,
+    /// The asked extensions that are taken over; all are if not said.
+    pub passthrough_extensions: Option<PassthroughExtensions>,
+}
+
+/// What a pool does with the names that are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IdentityConstraints {
+    /// The rule that names must fulfil.
+    pub cel_expression: Option<CelExpression>,
+    /// The subject is taken over; else it is dropped.
+    pub allow_subject_passthrough: bool,
+    /// The subject alternative names are taken over; else they are dropped.
+    pub allow_subject_alt_names_passthrough: bool,
+}
+
+/// A rule in Common Expression Language.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct CelExpression {
+    /// Its text.
+    pub expression: String,
+}
+
+/// The asked extensions that a pool takes over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PassthroughExtensions {
+    /// By name: `BASE_KEY_USAGE`, `EXTENDED_KEY_USAGE` and others.
+    pub known_extensions: Vec<String>,
+}
+
+/// Key usages and CA options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct X509Parameters {
+    /// What keys may be used for.
+    pub key_usage: KeyUsages,
+    /// Whether certificates are CAs'.
+    pub ca_options: CaOptions,
+}
+
+/// What keys may be used for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KeyUsages {
+    /// The extension keyUsage.
+    pub base_key_usage: Option<BaseKeyUsage>,
+    /// The extension extendedKeyUsage.
+    pub extended_key_usage: Option<ExtendedKeyUsage>,
+}
+
+/// The bits of keyUsage that matter to an X.509-SVID.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BaseKeyUsage {
+    /// TLS needs it.
+    pub digital_signature: bool,
+    /// For CAs only.
+    pub cert_sign: bool,
+    /// For CAs only.
+    pub crl_sign: bool,
+}
+
+/// The purposes that matter to an X.509-SVID.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExtendedKeyUsage {
+    /// To be a TLS server.
+    pub server_auth: bool,
+    /// To be a TLS client.
+    pub client_auth: bool,
+}
+
+/// Basic constraints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CaOptions {
+    /// Every certificate is a CA's.
+    pub is_ca: bool,
 }
 
 /// The forms of request that a pool takes.
@@ -189,7 +273,9 @@ fn parse_duration(text: &str) -> Option<Duration> {
     ))
 }
 
-fn optional_duration<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Duration>, D::Error> {
     Ok(match Option::<TextOr>::deserialize(d)? {
         Some(TextOr::Text(text)) => parse_duration(&text),
         _ => None,
@@ -238,6 +324,15 @@ mod tests {
                 "maximumLifetime": "86400s",
                 "backdateDuration": "1.5s",
                 "allowedIssuanceModes": { "allowConfigBasedIssuance": true },
+                "identityConstraints": {
+                    "celExpression": { "expression": "true" },
+                    "allowSubjectAltNamesPassthrough": true,
+                },
+                "passthroughExtensions": { "knownExtensions": ["BASE_KEY_USAGE"] },
+                "baselineValues": {
+                    "keyUsage": { "extendedKeyUsage": { "serverAuth": true } },
+                    "caOptions": { "isCa": false },
+                },
             },
         }))
         .unwrap();
@@ -249,6 +344,15 @@ mod tests {
         assert_eq!((rsa.min_modulus_size, rsa.max_modulus_size), (3072, 4096));
         let modes = policy.allowed_issuance_modes.unwrap();
         assert!(modes.allow_config_based_issuance && !modes.allow_csr_based_issuance);
+        let names = policy.identity_constraints.unwrap();
+        assert!(names.allow_subject_alt_names_passthrough && !names.allow_subject_passthrough);
+        assert_eq!(names.cel_expression.unwrap().expression, "true");
+        let passed = policy.passthrough_extensions.unwrap();
+        assert_eq!(passed.known_extensions, ["BASE_KEY_USAGE"]);
+        let baseline = policy.baseline_values;
+        assert!(!baseline.ca_options.is_ca && baseline.key_usage.base_key_usage.is_none());
+        let purposes = baseline.key_usage.extended_key_usage.unwrap();
+        assert!(purposes.server_auth && !purposes.client_auth);
     }
 
     #[test]
