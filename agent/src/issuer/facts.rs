@@ -98,7 +98,9 @@ impl FactsCache {
             })
         };
         flight.await.or_else(|error| match error.class {
-            Class::Busy | Class::Unknown | Class::Unreachable => self.peek(pool).ok_or(error),
+            Class::Busy | Class::NoToken { .. } | Class::Unknown | Class::Unreachable => {
+                self.peek(pool).ok_or(error)
+            }
             _ => Err(error),
         })
     }
