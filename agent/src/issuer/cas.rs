@@ -133,7 +133,7 @@ impl CasIssuer {
             Err(error)
                 if matches!(
                     error.class,
-                    Class::Busy | Class::Unknown | Class::Unreachable
+                    Class::Busy | Class::NoToken { .. } | Class::Unknown | Class::Unreachable
                 ) =>
             {
                 // Something was sold: whatever the lookup's own class, that stays open.

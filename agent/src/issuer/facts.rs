@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     cas::{
         CallError, CasClient,
+        authority::{CaAnswer, CaState},
         wire::{CaPoolAnswer, Tier},
     },
     clock::SharedClock,
@@ -26,26 +27,22 @@ use crate::{
 /// How long an answer is good.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
-/// What two calls tell about a pool. A part that we may not see is none.
+/// What three calls tell about a pool. A part that we may not see is none.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) pool: Option<CaPoolAnswer>,
     pub(super) chains: Option<Vec<Vec<Certificate>>>,
+    /// How many of its CAs sign. Nothing but the quota depends on it.
+    enabled: Option<usize>,
 }
 
 impl Facts {
     pub(super) fn tier(&self) -> Tier {
         self.pool.as_ref().map_or(Tier::Unknown, |known| known.tier)
     }
-
-    /// How many CAs sign, at most: every chain is one's, but some may be disabled. One if we may
-    /// not see them.
-    fn authorities(&self) -> usize {
-        self.chains.as_ref().map_or(1, Vec::len)
-    }
 }
 
-/// Facts by pool. One pair of calls serves everybody who asks while it runs.
+/// Facts by pool. One set of calls serves everybody who asks while it runs.
 pub(super) struct FactsCache {
     client: CasClient,
     clock: SharedClock,
@@ -98,7 +95,9 @@ impl FactsCache {
             })
         };
         flight.await.or_else(|error| match error.class {
-            Class::Busy | Class::Unknown | Class::Unreachable => self.peek(pool).ok_or(error),
+            Class::Busy | Class::NoToken { .. } | Class::Unknown | Class::Unreachable => {
+                self.peek(pool).ok_or(error)
+            }
             _ => Err(error),
         })
     }
@@ -119,9 +118,10 @@ impl FactsCache {
         let limiter = Arc::clone(&self.limiter);
         Box::pin(async move {
             let began = clock.now();
-            let (answer, chains) = join!(
+            let (answer, chains, authorities) = join!(
                 client.pool(&pool, &Caller::Agent),
-                client.fetch_ca_certs(&pool, &Caller::Agent)
+                client.fetch_ca_certs(&pool, &Caller::Agent),
+                client.list_authorities(&pool, &Caller::Agent)
             );
             let error = answer.as_ref().err().or(chains.as_ref().err());
             limiter.heard(&pool, Asked::Look, began, error);
@@ -133,11 +133,26 @@ impl FactsCache {
             };
             let pool_news = is_news(|facts| facts.pool.is_none());
             let chains_news = is_news(|facts| facts.chains.is_none());
+            let enabled_news = is_news(|facts| facts.enabled.is_none());
+            let enabled = authorities
+                .map(|authorities| enabled(&authorities))
+                .inspect_err(|error| {
+                    if enabled_news {
+                        tracing::warn!(%error, "cannot count the CAs of the pool; assuming that one signs, so that its quota is kept");
+                    }
+                })
+                .or_else(|error| match &told {
+                    // Only for now, or so it seems.
+                    Some(known) if error.class != Class::Denied => known.facts.enabled.ok_or(error),
+                    _ => Err(error),
+                })
+                .ok();
             let facts = Arc::new(Facts {
                 pool: unless_denied(answer, pool_news)?,
                 chains: unless_denied(chains, chains_news)?,
+                enabled,
             });
-            limiter.learn(&pool, facts.tier(), facts.authorities());
+            limiter.learn(&pool, facts.tier(), facts.enabled.unwrap_or(1));
             let known = Known {
                 facts: Arc::clone(&facts),
                 since: clock.now(),
@@ -156,6 +171,12 @@ impl Known {
     }
 }
 
+/// How many sign for their pool.
+fn enabled(authorities: &[CaAnswer]) -> usize {
+    let signing = authorities.iter().filter(|ca| ca.state == CaState::Enabled);
+    signing.count()
+}
+
 /// Who may create certificates need not be allowed to look at the pool: then it is taken for one
 /// like the guide's, and the log says so once.
 fn unless_denied<T>(answer: Result<T, CallError>, is_news: bool) -> Result<Option<T>, CallError> {
@@ -163,7 +184,7 @@ fn unless_denied<T>(answer: Result<T, CallError>, is_news: bool) -> Result<Optio
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.class == Class::Denied => {
             if is_news {
-                tracing::warn!(%error, "cannot look at the CA pool before asking it for certificates; assuming that it takes config-based requests and has one CA");
+                tracing::warn!(%error, "cannot look at the CA pool before asking it for certificates; assuming that it takes config-based requests");
             }
             Ok(None)
         }
@@ -173,4 +194,29 @@ fn unless_denied<T>(answer: Result<T, CallError>, is_news: bool) -> Result<Optio
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_enabled_cas_count_for_the_quota() {
+        use CaState::{AwaitingUserActivation, Deleted, Disabled, Enabled, Staged, Unknown};
+        let authorities = [
+            Enabled,
+            Staged,
+            Disabled,
+            Enabled,
+            AwaitingUserActivation,
+            Deleted,
+            Unknown,
+        ]
+        .map(|state| CaAnswer {
+            state,
+            ..CaAnswer::default()
+        });
+        assert_eq!(enabled(&authorities), 2);
+        assert_eq!(enabled(&[]), 0);
+    }
 }

@@ -1,8 +1,12 @@
 //! Each certificate is bought once, whatever happens on the way.
+use certagent::run::agent::RunningAgent;
 use certagent_emulator::{ApiError, Code, Fault, FaultRule, Method};
 use certagent_tests::{Lab, Policy};
 
-use crate::support::{abandoned, balanced, due, heal, sold, status, supplied};
+use crate::support::{
+    abandoned, asked, balanced, due, failed, heal, sellers, sold, status, supplied, two_pools,
+    with_fallback,
+};
 
 /// A small generator of numbers that look random and are the same in every run.
 struct Dice(u64);
@@ -26,6 +30,38 @@ impl Dice {
     }
 }
 
+/// Rules for the next few requests: some befall the look at the pool and the roots, most the
+/// purchase.
+fn some_faults(dice: &mut Dice) -> Vec<FaultRule> {
+    (0..dice.roll(4))
+        .map(|_| {
+            let rule = FaultRule::next(1, dice.fault());
+            if dice.roll(5) == 0 {
+                rule
+            } else {
+                rule.on(Method::CreateCertificate)
+            }
+        })
+        .collect()
+}
+
+/// Sets the clock to the next renewal of `a`, and attempts until it has succeeded.
+async fn renew_at_last(lab: &Lab, agent: &RunningAgent, rotation: u64) {
+    due(lab, agent);
+    certagent_tests::until(agent, |statuses| {
+        let now = status(statuses, "a");
+        now.failures > 0 || now.rotations >= rotation
+    })
+    .await;
+    let after = heal(lab, agent).await;
+    assert_eq!(after.rotations, rotation);
+    let there = lab.read("a");
+    assert_eq!(
+        there.chain().leaf().serial_hex(),
+        after.certificate.unwrap().serial
+    );
+}
+
 #[tokio::test]
 async fn sixty_rotations_under_random_faults_sell_sixty_certificates_and_all_are_used() {
     let lab = Lab::new().await;
@@ -33,36 +69,96 @@ async fn sixty_rotations_under_random_faults_sell_sixty_certificates_and_all_are
     let mut dice = Dice(20_261_121);
     let mut failures = 0;
     for rotation in 1..=60 {
-        let rules: Vec<FaultRule> = (0..dice.roll(4))
-            .map(|_| {
-                let rule = FaultRule::next(1, dice.fault());
-                // Some befall the look at the pool and the roots, most the purchase.
-                if dice.roll(5) == 0 {
-                    rule
-                } else {
-                    rule.on(Method::CreateCertificate)
-                }
-            })
-            .collect();
+        let rules = some_faults(&mut dice);
         failures += rules.len();
         lab.faults(rules);
-        due(&lab, &agent);
-        let before = rotation - 1;
-        certagent_tests::until(&agent, |statuses| {
-            let now = status(statuses, "a");
-            now.failures > 0 || now.rotations > before
-        })
-        .await;
-        let after = heal(&lab, &agent).await;
-        assert_eq!(after.rotations, rotation);
-        let there = lab.read("a");
-        assert_eq!(
-            there.chain().leaf().serial_hex(),
-            after.certificate.unwrap().serial
-        );
+        renew_at_last(&lab, &agent, rotation).await;
     }
     assert!(failures > 40, "only {failures} faults");
     assert_eq!((sold(&lab), abandoned(&agent).await), (61, 0));
     balanced(&lab, &agent).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn with_a_fallback_nothing_is_bought_twice_and_it_is_asked_only_after_a_definite_no() {
+    let lab = two_pools().await;
+    let agent = supplied(&lab, &with_fallback()).await;
+    let mut dice = Dice(20_261_122);
+    let (mut failures, mut refusals) = (0, 0);
+    for rotation in 1..=50 {
+        let mut rules = some_faults(&mut dice);
+        // Before anything else befalls the request, so that it is a definite no.
+        let is_refused = dice.roll(5) == 0;
+        if is_refused {
+            let no = ApiError::new(Code::FailedPrecondition, "no CA");
+            rules.retain(|_| false);
+            rules.push(FaultRule::next(1, Fault::error(no)).on(Method::CreateCertificate));
+            refusals += 1;
+        }
+        failures += rules.len();
+        lab.faults(rules);
+        let before = sellers(&lab).len();
+        renew_at_last(&lab, &agent, rotation).await;
+        let seller = if is_refused {
+            "second-pool"
+        } else {
+            "issuing-pool"
+        };
+        assert_eq!(sellers(&lab)[before..], [seller], "rotation {rotation}");
+    }
+    assert!(failures > 30 && refusals > 4, "{failures} {refusals}");
+    assert_eq!((sold(&lab), abandoned(&agent).await), (51, 0));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_no_to_a_request_that_may_have_been_carried_out_proves_nothing_and_it_is_sent_again() {
+    let lab = two_pools().await;
+    let agent = supplied(&lab, &with_fallback()).await;
+    for (rotation, code) in (1..).zip([
+        Code::NotFound,
+        Code::PermissionDenied,
+        Code::FailedPrecondition,
+        Code::InvalidArgument,
+        Code::Unauthenticated,
+    ]) {
+        let no = Fault::error(ApiError::new(code, "no"));
+        lab.faults([
+            FaultRule::next(1, Fault::CloseAfter).on(Method::CreateCertificate),
+            FaultRule::next(2, no).on(Method::CreateCertificate),
+        ]);
+        let before = asked(&lab).len();
+        renew_at_last(&lab, &agent, rotation).await;
+        let requests = lab.emulator.create_requests();
+        assert_eq!(requests.len() - before, 4, "{code:?}");
+        assert!(
+            requests[before..]
+                .iter()
+                .all(|one| *one == requests[before])
+        );
+        assert_eq!((sold(&lab), abandoned(&agent).await), (rotation + 1, 0));
+    }
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_no_that_stays_is_believed_when_the_budget_is_spent_and_the_loss_is_counted() {
+    let lab = two_pools().await;
+    lab.write_policy(&with_fallback());
+    lab.write_workload("a");
+    let pool_is_gone = Fault::error(ApiError::new(Code::NotFound, "gone"));
+    lab.faults([
+        FaultRule::next(1, Fault::CloseAfter).on(Method::CreateCertificate),
+        FaultRule::next(6, pool_is_gone).on(Method::CreateCertificate),
+    ]);
+    let agent = lab.agent().await;
+    failed(&agent, "broke before the answer").await;
+    let began = lab.now();
+    heal(&lab, &agent).await;
+    let took = lab.now().duration_since(began).as_secs();
+    assert!((60..=90).contains(&took), "{took}");
+    assert_eq!(sellers(&lab), ["issuing-pool", "second-pool"]);
+    assert_eq!((sold(&lab), abandoned(&agent).await), (2, 1));
     agent.stop().await;
 }

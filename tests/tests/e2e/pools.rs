@@ -9,34 +9,10 @@ use certagent_tests::{Lab, Policy, all_ready, until};
 use jiff::SignedDuration;
 
 use crate::support::{
-    abandoned, an_hour, attempt, balanced, certificate, creates, due, failed, forward, guide_and,
-    guide_with, heal, pool, renew, sold, state_of, status, supplied,
+    abandoned, an_hour, asked, attempt, balanced, certificate, creates, due, failed, forward,
+    guide_and, guide_with, heal, pool, renew, sellers, sold, state_of, status, supplied, two_pools,
+    with_fallback,
 };
-
-fn with_fallback() -> Policy {
-    Policy {
-        fallbacks: vec!["second-pool".to_owned()],
-        ..an_hour()
-    }
-}
-
-async fn two_pools() -> Lab {
-    let second = pool("second-pool", Some("root-pool"), IssuancePolicy::default());
-    Lab::with(guide_and([second])).await
-}
-
-/// Which pools sold, in order.
-fn sellers(lab: &Lab) -> Vec<String> {
-    let sold = lab.emulator.sold();
-    sold.iter().map(|one| one.pool.id().to_owned()).collect()
-}
-
-/// Which pools were asked, in order.
-fn asked(lab: &Lab) -> Vec<String> {
-    let id = |parent: &String| parent.rsplit('/').next().unwrap().to_owned();
-    let requests = lab.emulator.create_requests();
-    requests.iter().map(|request| id(&request.parent)).collect()
-}
 
 #[tokio::test]
 async fn a_definite_refusal_moves_on_at_once_and_the_next_renewal_begins_at_the_first_pool() {

@@ -245,3 +245,72 @@ pub(crate) fn guide_with(policy: IssuancePolicy) -> EmulatorConfig {
     config.pools[1].issuance_policy = policy;
     config
 }
+
+/// What a pool of one DEVOPS CA is sent in a second, and at once after a second's rest.
+pub(crate) const RATE: usize = 25;
+
+/// Steps the clock by single seconds, each as soon as all that the quota lets through in it was
+/// sent, until nothing is due any more. Gives how many seconds that took.
+pub(crate) async fn drain(lab: &Lab, agent: &RunningAgent) -> i64 {
+    let due = |statuses: &[VolumeStatus]| {
+        let now = lab.now();
+        statuses
+            .iter()
+            .filter(|status| status.next_attempt <= now)
+            .count()
+    };
+    let mut seconds = 0;
+    loop {
+        lab.step(1);
+        seconds += 1;
+        let (before, sent) = (due(&agent.statuses()), creates(lab));
+        let all = sent + u64::try_from(RATE).expect("a small number");
+        until(agent, |statuses| {
+            due(statuses) <= before.saturating_sub(RATE) || creates(lab) >= all
+        })
+        .await;
+        if due(&agent.statuses()) == 0 {
+            return seconds;
+        }
+    }
+}
+
+/// Writes as many workloads, `w000` and so on.
+pub(crate) fn write_workloads(lab: &Lab, numbers: std::ops::Range<usize>) {
+    let mut documents = String::new();
+    for number in numbers.clone() {
+        let name = format!("w{number:03}");
+        let volume = lab.volume(&name);
+        std::fs::create_dir_all(&volume).expect("a directory");
+        documents += "---\n";
+        documents += &certagent_tests::workload(&name, &volume);
+    }
+    lab.write_config(&format!("workloads-{}.yaml", numbers.start), &documents);
+}
+
+/// A pool of the guide's two, and another below the same root to fall back to.
+pub(crate) async fn two_pools() -> Lab {
+    let second = pool("second-pool", Some("root-pool"), IssuancePolicy::default());
+    Lab::with(guide_and([second])).await
+}
+
+/// Which pools sold, in order.
+pub(crate) fn sellers(lab: &Lab) -> Vec<String> {
+    let sold = lab.emulator.sold();
+    sold.iter().map(|one| one.pool.id().to_owned()).collect()
+}
+
+/// Which pools were asked, in order.
+pub(crate) fn asked(lab: &Lab) -> Vec<String> {
+    let id = |parent: &String| parent.rsplit('/').next().unwrap().to_owned();
+    let requests = lab.emulator.create_requests();
+    requests.iter().map(|request| id(&request.parent)).collect()
+}
+
+/// An hour's certificates from the guide's issuing pool, or else from the second.
+pub(crate) fn with_fallback() -> Policy {
+    Policy {
+        fallbacks: vec!["second-pool".to_owned()],
+        ..an_hour()
+    }
+}
