@@ -160,12 +160,13 @@ pub async fn provision(
         &config.trust,
         held.spiffe_id().clone(),
     )?;
-    let bundle = trust
-        .bundle(held.trust_domain())
-        .ok_or_else(|| ProvisionError::NoRoots {
-            trust_domain: held.trust_domain().clone(),
-            reason: trust.trouble(held.trust_domain()),
-        })?;
+    let bundle =
+        trust
+            .issuing_bundle(held.trust_domain())
+            .ok_or_else(|| ProvisionError::NoRoots {
+                trust_domain: held.trust_domain().clone(),
+                reason: trust.trouble(held.trust_domain()),
+            })?;
 
     let bought = buy(context, held, turn, &plan, &config.certificates, bundle).await?;
 
@@ -201,7 +202,7 @@ pub async fn ca_until(context: &Context, held: &Held) -> Option<Timestamp> {
         held.spiffe_id().clone(),
     )
     .ok()?;
-    let bundle = trust.bundle(held.trust_domain())?;
+    let bundle = trust.issuing_bundle(held.trust_domain())?;
     let pool = config.certificates.pools.first()?;
     let behalf = held.behalf(context.clock.now());
     context
