@@ -144,12 +144,13 @@ pub async fn provision(
     let config = Arc::clone(&context.config.borrow().config);
     let trust = Arc::clone(&context.trust.borrow());
     let plan = held.plan(&config)?;
-    let bundle = trust
-        .bundle(held.trust_domain())
-        .ok_or_else(|| ProvisionError::NoRoots {
-            trust_domain: held.trust_domain().clone(),
-            reason: trust.trouble(held.trust_domain()),
-        })?;
+    let bundle =
+        trust
+            .issuing_bundle(held.trust_domain())
+            .ok_or_else(|| ProvisionError::NoRoots {
+                trust_domain: held.trust_domain().clone(),
+                reason: trust.trouble(held.trust_domain()),
+            })?;
 
     let order = Order {
         plan: &plan,
@@ -185,7 +186,7 @@ pub async fn ca_until(context: &Context, held: &Held) -> Option<Timestamp> {
     let config = Arc::clone(&context.config.borrow().config);
     let trust = Arc::clone(&context.trust.borrow());
     let plan = held.plan(&config).ok()?;
-    let bundle = trust.bundle(held.trust_domain())?;
+    let bundle = trust.issuing_bundle(held.trust_domain())?;
     let pool = config.certificates.pools.first()?;
     let behalf = held.behalf(context.clock.now());
     context

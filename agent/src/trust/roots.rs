@@ -28,6 +28,7 @@ pub struct Trust {
     sources: BTreeMap<SourceName, Source>,
     memory: Memory,
     bundles: TrustBundles,
+    named: TrustBundles,
 }
 
 impl Trust {
@@ -59,6 +60,7 @@ impl Trust {
             sources: BTreeMap::new(),
             memory: kept.memory,
             bundles: TrustBundles::default(),
+            named: TrustBundles::default(),
         };
         trust.name_sources(&kept.sequences);
         trust.settle(now);
@@ -73,6 +75,12 @@ impl Trust {
     /// The bundle of one trust domain.
     pub fn bundle(&self, trust_domain: &TrustDomain) -> Option<&TrustBundle> {
         self.bundles.get(trust_domain)
+    }
+
+    /// The roots of one trust domain under which new certificates may be issued: those that are
+    /// still named. A certificate under one that is on its way out would outlive it.
+    pub fn issuing_bundle(&self, trust_domain: &TrustDomain) -> Option<&TrustBundle> {
+        self.named.get(trust_domain)
     }
 
     /// What is known of each source.
@@ -117,9 +125,11 @@ impl Trust {
         self.sources.values().all(|source| source.due.is_some())
     }
 
-    /// Volumes have the same to publish.
+    /// Volumes have the same to do: to publish, and to ask for.
     pub fn publishes_as(&self, other: &Self) -> bool {
-        self.bundles == other.bundles && self.rebuilding().eq(other.rebuilding())
+        self.bundles == other.bundles
+            && self.named == other.named
+            && self.rebuilding().eq(other.rebuilding())
     }
 
     /// The anchors of a trust domain for a message, as the `TrustConfig` names them.
@@ -250,17 +260,28 @@ impl Trust {
         }
         self.memory
             .follow(&said, self.validity, &self.distrust, now);
+        self.bundles = self.bundles_of(|_| true);
+        self.named = self.bundles_of(|known| known.leaving.is_none());
+    }
+
+    fn bundles_of(&self, wanted: impl Fn(&Remembered) -> bool) -> TrustBundles {
         let bundle = |(domain, memory): (&TrustDomain, &DomainMemory)| {
-            let roots = memory.roots.values().map(|known| &known.root);
-            let roots = roots.filter(|root| !self.distrust.has(root)).cloned();
-            let bundle = TrustBundle::new(domain.clone(), roots);
+            let known = memory.roots.values();
+            let known = known.filter(|one| wanted(one) && !self.distrust.has(&one.root));
+            let bundle = TrustBundle::new(domain.clone(), known.map(|one| one.root.clone()));
             (!bundle.roots().is_empty()).then_some(bundle)
         };
-        self.bundles = self.memory.domains.iter().filter_map(bundle).collect();
+        self.memory.domains.iter().filter_map(bundle).collect()
     }
 
     /// Whoever follows trust has something to do: more than dates changed.
     pub(super) fn is_news_after(&self, earlier: &Self) -> bool {
+        !self.publishes_as(earlier) || self.may_help_after(earlier)
+    }
+
+    /// What failed before for want of roots may succeed now. That something which was on its way
+    /// out is gone helps nobody.
+    pub fn may_help_after(&self, earlier: &Self) -> bool {
         let errors = |trust: &Self| -> Vec<Option<SourceError>> {
             trust
                 .sources
@@ -268,7 +289,7 @@ impl Trust {
                 .map(|source| source.error.clone())
                 .collect()
         };
-        !self.publishes_as(earlier)
+        self.named != earlier.named
             || self.policy != earlier.policy
             || self.is_resolved() != earlier.is_resolved()
             || errors(self) != errors(earlier)

@@ -266,7 +266,10 @@ fn every_trust_domain_has_its_own_roots_and_its_own_past() {
     ]);
     trust.follow(&after, at(10));
     assert_eq!(roots(&trust, "a").len(), 2);
-    assert_eq!(roots(&trust, "b"), [two]);
+    assert_eq!(roots(&trust, "b"), std::slice::from_ref(&two));
+    // Nothing new is issued below what is on its way out.
+    let issuing = trust.issuing_bundle(&domain("a")).unwrap();
+    assert_eq!(issuing.roots(), [two]);
     trust.settle(at(3610));
     assert_eq!(roots(&trust, "a").len(), 1);
 }
@@ -285,8 +288,11 @@ fn the_time_of_a_removed_root_is_the_validity_at_its_removal() {
     assert_eq!(trust.next_end(), Some(at(3600)));
     trust.settle(at(3599));
     assert_eq!(roots(&trust, "a").len(), 2);
+    let before = trust.clone();
     trust.settle(at(3600));
     assert_eq!(roots(&trust, "a"), [two]);
+    // There is something to write, and nothing that a CA would answer otherwise than before.
+    assert!(trust.is_news_after(&before) && !trust.may_help_after(&before));
 }
 
 #[test]

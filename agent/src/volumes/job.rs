@@ -48,6 +48,13 @@ pub(super) struct Job {
 #[derive(Clone)]
 pub(super) struct Versions(pub(super) Arc<ActiveConfig>, pub(super) Arc<Trust>);
 
+impl Versions {
+    /// What failed with `earlier` may succeed with these.
+    pub(super) fn may_help_after(&self, earlier: &Self) -> bool {
+        !Arc::ptr_eq(&self.0, &earlier.0) || self.1.may_help_after(&earlier.1)
+    }
+}
+
 impl PartialEq for Versions {
     fn eq(&self, other: &Self) -> bool {
         // Each answer of a source makes a new `Trust`; what counts is what would be written.
@@ -72,11 +79,8 @@ impl Volumes {
     pub(super) async fn work(&self, mut held: Box<Held>, job: Job) -> Done {
         let mut turn = job.turn;
         let now = self.context.clock.now();
-        let outcome = if job.not_before.is_some_and(|moment| now < moment) {
-            Ok(Outcome::Untouched)
-        } else {
-            self.attempt(&mut held, &mut turn).await
-        };
+        let may_ask = job.not_before.is_none_or(|moment| now >= moment);
+        let outcome = self.attempt(&mut held, &mut turn, may_ask).await;
         let now = self.context.clock.now();
         let next = match (&outcome, job.not_before) {
             (Ok(Outcome::Untouched), Some(moment)) => moment,
@@ -102,18 +106,27 @@ impl Volumes {
         }
     }
 
+    /// The trust beside the certificate comes first and needs no CA: it changes also while
+    /// renewals fail, and while the CA asked to be left alone.
     async fn attempt(
         &self,
         held: &mut Held,
         turn: &mut Option<Turn>,
+        may_ask: bool,
     ) -> Result<Outcome, ProvisionError> {
+        let is_good = self.keep(held)?;
+        if !may_ask {
+            return Ok(Outcome::Untouched);
+        }
         let step = self.step(held, self.context.clock.now()).await;
-        if matches!(step, Some(Step::Wait { .. } | Step::CaEnding { .. }))
+        if is_good
+            && matches!(step, Some(Step::Wait { .. } | Step::CaEnding { .. }))
             && !provision::resumes(&self.context, held)?
         {
-            return self.keep(held, turn).await;
+            return Ok(Outcome::Nothing);
         }
-        self.replace(held, turn).await
+        provision::provision(&self.context, held, turn).await?;
+        Ok(Outcome::Issued)
     }
 
     /// What rotation says. Only a certificate that its CA cut short asks how long the pool's CAs
@@ -128,16 +141,16 @@ impl Volumes {
         Some(rotation::next(state, ca_until, now))
     }
 
-    /// The certificate is good; what stands beside it may be older than what is in force.
-    async fn keep(
-        &self,
-        held: &mut Held,
-        turn: &mut Option<Turn>,
-    ) -> Result<Outcome, ProvisionError> {
+    /// Brings what stands beside the certificate in line with what is in force. Gives whether the
+    /// certificate can stay, as far as roots are concerned.
+    fn keep(&self, held: &mut Held) -> Result<bool, ProvisionError> {
         let trust = Arc::clone(&self.context.trust.borrow());
+        if held.cert_state().is_none() {
+            return Ok(true);
+        }
         if trust.is_stripped(held.trust_domain()) {
             // Nothing can be written, and somebody has to hear of it.
-            return self.replace(held, turn).await;
+            return Ok(false);
         }
         if held.is_unsettled(&trust) {
             match held.settle(&trust, self.context.clock.now()) {
@@ -146,27 +159,13 @@ impl Volumes {
                 Ok(false) => {}
                 Err(HeldError::Volume(error @ VolumeError::Refused { .. })) => {
                     info!(volume = %held.path().display(), %error,
-                        "the roots in force do not cover the certificate; asking for another");
-                    return self.replace(held, turn).await;
+                        "the roots in force do not cover the certificate; it needs another");
+                    return Ok(false);
                 }
                 Err(error) => return Err(Box::new(error).into()),
             }
         }
-        if held.is_distrusted() {
-            info!(volume = %held.path().display(),
-                "the certificate needs a distrusted root; asking for another");
-            return self.replace(held, turn).await;
-        }
-        Ok(Outcome::Nothing)
-    }
-
-    async fn replace(
-        &self,
-        held: &mut Held,
-        turn: &mut Option<Turn>,
-    ) -> Result<Outcome, ProvisionError> {
-        provision::provision(&self.context, held, turn).await?;
-        Ok(Outcome::Issued)
+        Ok(!held.is_distrusted())
     }
 
     pub(super) fn still_closed(&self, id: &VolumeId, error: &HeldError, job: Job) -> Done {

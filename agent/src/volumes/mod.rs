@@ -188,6 +188,7 @@ impl Volumes {
     pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let mut config = self.context.config.clone();
         let mut trust = self.context.trust.clone();
+        let mut trusted = Arc::clone(&trust.borrow_and_update());
         let mut jobs: JoinSet<(VolumeId, u64, Done)> = JoinSet::new();
         let permits = Priority::ALL.map(|_| Arc::new(Semaphore::new(AT_ONCE)));
         let mut seen = self.context.clock.now();
@@ -239,7 +240,15 @@ impl Volumes {
                     // What was denied or invalid may be neither any more.
                     self.hasten(self.context.clock.now(), |status| status.failures > 0);
                 }
-                Ok(()) = trust.changed() => self.hasten(self.context.clock.now(), |_| true),
+                Ok(()) = trust.changed() => {
+                    let newer = Arc::clone(&trust.borrow_and_update());
+                    let may_help = newer.may_help_after(&trusted);
+                    let now = self.context.clock.now();
+                    self.hasten(now, |status| may_help || status.failures == 0);
+                    // The others get the new bundles, and ask nobody before their time.
+                    self.look_again(now);
+                    trusted = newer;
+                }
             }
         }
         // A job is dropped between two of its writes: whatever it had begun is taken up again at
@@ -282,6 +291,17 @@ impl Volumes {
         } = &mut *set;
         for (id, entry) in entries.iter_mut().filter(|(_, entry)| which(&entry.status)) {
             entry.status.next_attempt = entry.status.next_attempt.min(now);
+            schedule.hasten(id, now);
+        }
+    }
+
+    /// Every volume is looked at now; when it is tried again after a failure stays as it is.
+    fn look_again(&self, now: Timestamp) {
+        let mut set = self.lock();
+        let Set {
+            entries, schedule, ..
+        } = &mut *set;
+        for id in entries.keys() {
             schedule.hasten(id, now);
         }
     }
@@ -352,14 +372,22 @@ impl Volumes {
         self.settle(entry, &done, now);
         entry.turn = done.turn;
         entry.slot = done.held.map_or(Slot::Closed, Slot::Idle);
-        // What changed while the job ran was not seen by it.
-        let next = if done.saw == self.versions() {
+        // What changed while the job ran was not seen by it: it looks again at once. A failure
+        // waits all the same, unless the change may help.
+        let versions = self.versions();
+        let is_current = done.saw == versions;
+        let failed = entry.status.failures > 0;
+        let next = if is_current || (failed && !versions.may_help_after(&done.saw)) {
             done.next
         } else {
             now
         };
         entry.status.next_attempt = next;
-        let wake = done.prune.map_or(next, |prune| prune.min(next));
+        let wake = if is_current {
+            done.prune.map_or(next, |prune| prune.min(next))
+        } else {
+            now
+        };
         schedule.set(id, wake, done.priority);
         self.changed.notify_waiters();
     }

@@ -6,9 +6,11 @@
     reason = "helpers of tests fail by a panic, as tests do"
 )]
 mod bad_certificates;
+mod bundle_server;
 mod ca_faults;
 mod clock;
 mod config;
+mod distrust;
 mod exactly_once;
 mod front;
 mod limits;
@@ -17,6 +19,7 @@ mod outages;
 mod pools;
 mod readiness;
 mod restart;
+mod root_rotation;
 mod rotation;
 mod support;
 mod trust;

@@ -1,9 +1,10 @@
 //! The roots in the volumes.
-use certagent_emulator::{Fault, FaultRule, IssuancePolicy, Method};
-use certagent_tests::{Lab, Policy, TRUST_DOMAIN, all_ready, until};
+use certagent_emulator::{ApiError, Code, Fault, FaultRule, IssuancePolicy, Method};
+use certagent_tests::{GUARD, Lab, Policy, TRUST_DOMAIN, all_ready, until};
 
 use crate::support::{
-    creates, failed, frozen, guide_and, heal, pool, renew, state_of, status, supplied,
+    certificate, creates, due, failed, frozen, guide_and, heal, pool, renew, state_of, status,
+    supplied,
 };
 
 async fn two_roots() -> Lab {
@@ -80,12 +81,8 @@ async fn a_new_root_comes_to_existing_volumes_beside_the_same_key_and_certificat
     assert_eq!(now.certificate.unwrap().renew_at, due);
     assert_eq!(now.rotations, 0);
 
-    // And goes again when it is taken out; the sequence goes on.
-    lab.write_trust();
-    until(&agent, |_| lab.read("a").roots().len() == 1).await;
-    assert_eq!(lab.read("a").sequence(&domain), Some(3));
     renew(&lab, &agent).await;
-    assert_eq!(lab.read("a").sequence(&domain), Some(3));
+    assert_eq!(lab.read("a").sequence(&domain), Some(2));
     agent.stop().await;
 }
 
@@ -120,6 +117,7 @@ async fn roots_stay_while_their_pool_is_away_and_renewals_go_on() {
     agent.stop().await;
 
     // Not even a process that never heard of them forgets roots that are published.
+    std::fs::remove_file(lab.state_dir().join("trust.json")).unwrap();
     let agent = lab.agent().await;
     until(&agent, |statuses| statuses[0].next_attempt > lab.now()).await;
     assert_eq!(lab.read("a").roots().len(), 2);
@@ -176,17 +174,36 @@ spec:
 }
 
 #[tokio::test]
-async fn a_root_that_the_running_certificate_needs_is_not_taken_from_its_volume() {
+async fn a_root_that_the_running_certificate_needs_stays_and_the_renewal_says_what_is_missing() {
     let lab = two_roots().await;
     let agent = supplied(&lab, &a_day()).await;
-    let before = frozen(&lab.volume("a"));
+    let serial = certificate(&agent).serial;
     lab.write_trust_of(&["other-root"]);
-    // Another certificate is asked for, and the reason why there can be none is told.
+    until(&agent, |_| lab.read("a").roots().len() == 2).await;
+    assert_eq!(status(&agent.statuses(), "a").failures, 0);
+    // What is issued below a root on its way out would outlive it.
+    due(&lab, &agent);
     failed(&agent, "is no root of the trust domain").await;
-    assert_eq!(frozen(&lab.volume("a")), before);
+    assert_eq!(certificate(&agent).serial, serial);
     assert_eq!(creates(&lab), 1);
-    lab.write_trust();
-    until(&agent, all_ready).await;
-    assert_eq!(frozen(&lab.volume("a")), before);
+    // The edit that it asks for heals it at once.
+    lab.write_trust_of(&["root-pool", "other-root"]);
+    until(&agent, |statuses| status(statuses, "a").rotations == 1).await;
+    assert_eq!(lab.read("a").roots().len(), 2);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn new_roots_come_also_while_renewals_fail() {
+    let lab = two_roots().await;
+    let agent = supplied(&lab, &a_day()).await;
+    let later = ApiError::new(Code::Unavailable, "later").with_retry_info(GUARD * 30);
+    lab.faults([FaultRule::always(Fault::error(later)).on(Method::CreateCertificate)]);
+    due(&lab, &agent);
+    failed(&agent, "later").await;
+    // A root that is named anew might help, so that it is tried again.
+    lab.write_trust_of(&["root-pool", "other-root"]);
+    until(&agent, |_| lab.read("a").roots().len() == 2).await;
+    until(&agent, |statuses| status(statuses, "a").failures == 2).await;
     agent.stop().await;
 }
