@@ -55,7 +55,7 @@ impl CasIssuer {
         let facts = self.facts.of(pool, &behalf.caller).await?;
         let ca_until = match &facts.chains {
             Some(chains) => {
-                self.check_anchored(pool, chains, bundle)?;
+                check_anchored(pool, chains, bundle, &self.trust.borrow())?;
                 trust::latest_end(chains)
             }
             None => None,
@@ -65,28 +65,6 @@ impl CasIssuer {
             None => RequestForm::Config,
         };
         Ok(Preflight { form, ca_until })
-    }
-
-    fn check_anchored(
-        &self,
-        pool: &CaPoolName,
-        chains: &[Vec<Certificate>],
-        bundle: &TrustBundle,
-    ) -> Result<(), IssueError> {
-        if chains.is_empty() {
-            return Err(IssueError::NoAuthority { pool: pool.clone() });
-        }
-        if trust::is_anchored(chains, bundle) {
-            return Ok(());
-        }
-        let trust_domain = bundle.trust_domain().clone();
-        let roots = TrustBundle::new(trust_domain.clone(), trust::roots(chains).cloned());
-        Err(IssueError::NotAnchored(Box::new(NotAnchored {
-            issuing: pool.clone(),
-            roots: roots.describe(),
-            anchors: self.trust.borrow().describe_anchors(&trust_domain),
-            trust_domain,
-        })))
     }
 
     async fn attempt(
@@ -175,43 +153,101 @@ impl Issuer for CasIssuer {
     }
 }
 
+/// The pool's CAs lead to a root of the bundle. `trust` names the anchors for the message.
+pub(crate) fn check_anchored(
+    pool: &CaPoolName,
+    chains: &[Vec<Certificate>],
+    bundle: &TrustBundle,
+    trust: &Trust,
+) -> Result<(), IssueError> {
+    if chains.is_empty() {
+        return Err(IssueError::NoAuthority { pool: pool.clone() });
+    }
+    if trust::is_anchored(chains, bundle) {
+        return Ok(());
+    }
+    let trust_domain = bundle.trust_domain().clone();
+    let roots = TrustBundle::new(trust_domain.clone(), trust::roots(chains).cloned());
+    Err(IssueError::NotAnchored(Box::new(NotAnchored {
+        issuing: pool.clone(),
+        roots: roots.describe(),
+        anchors: trust.describe_anchors(&trust_domain),
+        trust_domain,
+    })))
+}
+
 /// Whether the pool would take what the plan asks for, and in which form.
 fn check_policy(
     plan: &IssuePlan,
     pool: &CaPoolName,
     policy: &IssuancePolicy,
 ) -> Result<RequestForm, IssueError> {
-    let (pool, validity) = (pool.clone(), plan.validity);
-    if !signs(policy, plan.algorithm) {
-        let (algorithm, allowed) = (plan.algorithm, describe_keys(&policy.allowed_key_types));
-        return Err(IssueError::KeyTypeForbidden {
-            pool,
-            algorithm,
-            allowed,
-        });
+    check_key_type(plan, pool, policy)?;
+    check_lifetime(plan, pool, policy)?;
+    check_backdating(plan, pool, policy)?;
+    check_form(pool, policy)
+}
+
+/// The pool signs keys of the kind that the plan asks for.
+pub(crate) fn check_key_type(
+    plan: &IssuePlan,
+    pool: &CaPoolName,
+    policy: &IssuancePolicy,
+) -> Result<(), IssueError> {
+    if signs(policy, plan.algorithm) {
+        return Ok(());
     }
-    if let Some(maximum) = policy
-        .maximum_lifetime
-        .filter(|maximum| validity > *maximum)
-    {
-        return Err(IssueError::LifetimeOverMaximum {
-            pool,
+    Err(IssueError::KeyTypeForbidden {
+        pool: pool.clone(),
+        algorithm: plan.algorithm,
+        allowed: describe_keys(&policy.allowed_key_types),
+    })
+}
+
+/// The pool issues for as long as the plan asks for.
+pub(crate) fn check_lifetime(
+    plan: &IssuePlan,
+    pool: &CaPoolName,
+    policy: &IssuancePolicy,
+) -> Result<(), IssueError> {
+    let validity = plan.validity;
+    match policy.maximum_lifetime {
+        Some(maximum) if validity > maximum => Err(IssueError::LifetimeOverMaximum {
+            pool: pool.clone(),
             maximum,
             validity,
-        });
+        }),
+        _ => Ok(()),
     }
-    if let Some(backdate) = policy.backdate_duration.filter(|by| eats_up(*by, validity)) {
-        return Err(IssueError::Backdates {
-            pool,
+}
+
+/// The pool's backdating leaves something of the validity.
+pub(crate) fn check_backdating(
+    plan: &IssuePlan,
+    pool: &CaPoolName,
+    policy: &IssuancePolicy,
+) -> Result<(), IssueError> {
+    let validity = plan.validity;
+    match policy.backdate_duration {
+        Some(backdate) if eats_up(backdate, validity) => Err(IssueError::Backdates {
+            pool: pool.clone(),
             backdate,
             validity,
-        });
+        }),
+        _ => Ok(()),
     }
+}
+
+/// The form of request that the pool takes.
+pub(crate) fn check_form(
+    pool: &CaPoolName,
+    policy: &IssuancePolicy,
+) -> Result<RequestForm, IssueError> {
     match policy.allowed_issuance_modes {
         None => Ok(RequestForm::Config),
         Some(modes) if modes.allow_config_based_issuance => Ok(RequestForm::Config),
         Some(modes) if modes.allow_csr_based_issuance => Ok(RequestForm::PemCsr),
-        Some(_) => Err(IssueError::NoIssuanceMode { pool }),
+        Some(_) => Err(IssueError::NoIssuanceMode { pool: pool.clone() }),
     }
 }
 
@@ -220,7 +256,8 @@ fn eats_up(backdate: Duration, validity: Duration) -> bool {
     backdate.as_nanos() * 10 > validity.as_nanos() * 9
 }
 
-fn signs(policy: &IssuancePolicy, algorithm: KeyAlgorithm) -> bool {
+/// The pool signs keys of this kind.
+pub(crate) fn signs(policy: &IssuancePolicy, algorithm: KeyAlgorithm) -> bool {
     let allowed = &policy.allowed_key_types;
     allowed.is_empty() || allowed.iter().any(|one| allows(one, algorithm))
 }
@@ -250,7 +287,8 @@ fn is_curve(name: &str) -> bool {
     matches!(name, "ECDSA_P256" | "ECDSA_P384" | "EDDSA_25519")
 }
 
-fn describe_keys(allowed: &[AllowedKeyType]) -> String {
+/// The kinds of key that a pool signs, for people.
+pub(crate) fn describe_keys(allowed: &[AllowedKeyType]) -> String {
     let describe = |one: &AllowedKeyType| match (&one.rsa, &one.elliptic_curve) {
         (Some(rsa), _) => match (rsa.min_modulus_size, rsa.max_modulus_size) {
             (0, 0) => "RSA".to_owned(),
