@@ -115,7 +115,7 @@ pub enum Reason {
 }
 
 impl CallError {
-    pub(super) fn new(
+    pub(crate) fn new(
         call: Call,
         pool: &CaPoolName,
         reason: Reason,

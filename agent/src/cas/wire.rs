@@ -2,7 +2,7 @@
 //!
 //! Lenient on purpose: unknown fields and unknown names are passed over, so that the service may
 //! grow. The size of an answer is bounded where it is read, its depth by the JSON reader.
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::Value;
@@ -115,31 +115,26 @@ pub struct X509Parameters {
 #[serde(rename_all = "camelCase", default)]
 pub struct KeyUsages {
     /// The extension keyUsage.
-    pub base_key_usage: Option<BaseKeyUsage>,
+    pub base_key_usage: Usages,
     /// The extension extendedKeyUsage.
-    pub extended_key_usage: Option<ExtendedKeyUsage>,
+    pub extended_key_usage: Usages,
 }
 
-/// The bits of keyUsage that matter to an X.509-SVID.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BaseKeyUsage {
-    /// TLS needs it.
-    pub digital_signature: bool,
-    /// For CAs only.
-    pub cert_sign: bool,
-    /// For CAs only.
-    pub crl_sign: bool,
-}
+/// Usages by their names in the API, such as `digitalSignature` and `serverAuth`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Usages(BTreeMap<String, Value>);
 
-/// The purposes that matter to an X.509-SVID.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ExtendedKeyUsage {
-    /// To be a TLS server.
-    pub server_auth: bool,
-    /// To be a TLS client.
-    pub client_auth: bool,
+impl Usages {
+    /// The usage is among them.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.get(name) == Some(&Value::Bool(true))
+    }
+
+    /// There is at least one, known or not.
+    pub fn is_set(&self) -> bool {
+        self.0.values().any(|value| *value == Value::Bool(true))
+    }
 }
 
 /// Basic constraints.
@@ -330,7 +325,7 @@ mod tests {
                 },
                 "passthroughExtensions": { "knownExtensions": ["BASE_KEY_USAGE"] },
                 "baselineValues": {
-                    "keyUsage": { "extendedKeyUsage": { "serverAuth": true } },
+                    "keyUsage": { "extendedKeyUsage": { "serverAuth": true, "clientAuth": false } },
                     "caOptions": { "isCa": false },
                 },
             },
@@ -350,9 +345,9 @@ mod tests {
         let passed = policy.passthrough_extensions.unwrap();
         assert_eq!(passed.known_extensions, ["BASE_KEY_USAGE"]);
         let baseline = policy.baseline_values;
-        assert!(!baseline.ca_options.is_ca && baseline.key_usage.base_key_usage.is_none());
-        let purposes = baseline.key_usage.extended_key_usage.unwrap();
-        assert!(purposes.server_auth && !purposes.client_auth);
+        assert!(!baseline.ca_options.is_ca && !baseline.key_usage.base_key_usage.is_set());
+        let purposes = baseline.key_usage.extended_key_usage;
+        assert!(purposes.has("serverAuth") && !purposes.has("clientAuth") && purposes.is_set());
     }
 
     #[test]
