@@ -11,8 +11,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use certagent_core::{
     algorithm::KeyAlgorithm,
     config::{Settings, WorkloadSpec, WorkloadVolumeSpec},
+    pool::CaPoolName,
 };
-use certagent_svid::TrustDomain;
+use certagent_svid::{SpiffeId, TrustDomain};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use exit::Exit;
@@ -119,12 +120,15 @@ Example:
 
 {EXIT_CODES}"))]
     Validate(ValidateArgs),
-    /// Say whether a credential directory is healthy, and if not, why and what to do
+    /// Say what is wrong with a credential directory, a CA pool or a configuration
     #[command(after_help = format!("\
-Example:
+Examples:
   certagent inspect /run/workload-certificates
+  certagent inspect pool projects/my-project/locations/us-central1/caPools/issuing-pool
+  certagent inspect config /etc/certagent --ca-endpoint http://127.0.0.1:8080
 
-It also reads directories that certagent did not write. It never prints a key.
+It also reads directories that certagent did not write, and it never prints a key. A directory
+that is called pool or config is written ./pool or ./config. No certificate is bought.
 
 {EXIT_CODES}"))]
     Inspect(InspectArgs),
@@ -178,10 +182,9 @@ pub(crate) struct RunArgs {
     /// Provide every workload once, then exit
     #[arg(long)]
     pub(crate) once: bool,
-    /// Where CA Service is; this version reaches only an emulator on loopback
-    #[arg(long, value_name = "URL", env = "CERTAGENT_CA_ENDPOINT")]
-    #[arg(default_value = "https://privateca.googleapis.com")]
-    pub(crate) ca_endpoint: String,
+    /// How CA Service is reached.
+    #[command(flatten)]
+    pub(crate) ca: CaArgs,
     /// Where records and pending requests are kept, out of the workloads' sight
     /// [default: `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/certagent`]
     #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]
@@ -198,6 +201,15 @@ pub(crate) struct RunArgs {
     /// The one workload, if it is not a document.
     #[command(flatten)]
     pub(crate) workload: WorkloadArgs,
+}
+
+/// How CA Service is reached, by every command that does.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaArgs {
+    /// Where CA Service is; this version reaches only an emulator on loopback
+    #[arg(long, value_name = "URL", env = "CERTAGENT_CA_ENDPOINT")]
+    #[arg(default_value = "https://privateca.googleapis.com")]
+    pub(crate) ca_endpoint: String,
 }
 
 /// Exactly one workload by flags.
@@ -310,16 +322,86 @@ pub(crate) struct ValidateArgs {
 
 /// `certagent inspect`.
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct InspectArgs {
+    /// Something else than a directory.
+    #[command(subcommand)]
+    pub(crate) subject: Option<InspectSubject>,
     /// The credential directory
-    #[arg(value_parser = value::path)]
-    pub(crate) dir: PathBuf,
+    #[arg(required = true, value_parser = value::path)]
+    pub(crate) dir: Option<PathBuf>,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
     /// Where the agent keeps its records, to say more about renewals
     #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// What else can be inspected.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum InspectSubject {
+    /// Say whether a CA pool would issue, and if not, why and what to do
+    #[command(after_help = format!("\
+Examples:
+  certagent inspect pool projects/my-project/locations/us-central1/caPools/issuing-pool
+  certagent inspect pool //privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/issuing-pool \\
+      --config /etc/certagent --output json
+
+It asks whether a certificate would be issued (validateOnly), and buys none.
+
+{EXIT_CODES}"))]
+    Pool(InspectPoolArgs),
+    /// Say whether configuration files, the pools and the trust anchors that they name work together
+    #[command(after_help = format!("\
+Example:
+  certagent inspect config /etc/certagent
+
+It says what `validate` says, then asks the pools. It buys no certificate.
+
+{EXIT_CODES}"))]
+    Config(InspectConfigArgs),
+}
+
+/// `certagent inspect pool`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectPoolArgs {
+    /// The pool: //privateca.googleapis.com/projects/P/locations/L/caPools/N, or from projects/ on
+    #[arg(value_name = "URI", value_parser = value::ca_pool)]
+    pub(crate) pool: CaPoolName,
+    /// Files or directories (*.yaml, *.yml, *.json) with the configuration that the pool is to serve
+    #[arg(long, num_args = 1.., value_name = "PATH", value_parser = value::path)]
+    pub(crate) config: Vec<PathBuf>,
+    /// Ask for this identity [default: the first workload's, else one made up for the question]
+    #[arg(long, value_name = "ID", value_parser = value::spiffe_id)]
+    pub(crate) spiffe_id: Option<SpiffeId>,
+    /// How CA Service is reached.
+    #[command(flatten)]
+    pub(crate) ca: CaArgs,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// `certagent inspect config`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectConfigArgs {
+    /// Files or directories (*.yaml, *.yml, *.json)
+    #[arg(required = true, value_name = "PATH", value_parser = value::path)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The trust domain of all workloads, as `run` would be told
+    #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
+    #[arg(value_parser = value::trust_domain)]
+    pub(crate) trust_domain: Option<TrustDomain>,
+    /// How CA Service is reached.
+    #[command(flatten)]
+    pub(crate) ca: CaArgs,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// Accept validities and windows that are too short for anything but tests
+    #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]
+    pub(crate) lift_minimums: bool,
 }
 
 /// The form of a result.

@@ -26,6 +26,12 @@ fn every_command_line_of_the_documentation_is_understood() {
         "emulator --listen [::1]:8080 --state d --ca-key-algorithm rsa-2048 --project p --location l",
         "validate a b --output json --trust-domain example.org",
         "inspect v --output json --state-dir s",
+        "inspect ./pool",
+        "inspect pool projects/my-project/locations/l/caPools/p",
+        "inspect pool //privateca.googleapis.com/projects/my-project/locations/l/caPools/p \
+         --config a b --output json --spiffe-id spiffe://a/b --ca-endpoint http://127.0.0.1:1",
+        "inspect config a b --output json --trust-domain example.org --lift-minimums \
+         --ca-endpoint http://127.0.0.1:1",
         "completions bash",
         "completions zsh",
         "--log-level certagent=debug,warn completions fish",
@@ -57,6 +63,19 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
         ("emulator", "--listen"),
         ("validate", "<PATH>"),
         ("inspect v --output yaml", "json"),
+        ("inspect", "<DIR>"),
+        ("inspect pool", "<URI>"),
+        ("inspect pool my-pool", "caPools/POOL"),
+        (
+            "inspect pool projects/my-project/locations/l/caPools/p/certificateAuthorities/a",
+            "name its pool",
+        ),
+        (
+            "inspect pool projects/my-project/locations/l/caPools/p --spiffe-id web",
+            "spiffe://",
+        ),
+        ("inspect config", "<PATH>"),
+        ("inspect --output json config a", "cannot be used with"),
         ("completions powershell", "bash"),
         (
             "--log-level certagent=loud inspect v",
@@ -92,7 +111,10 @@ fn help_and_version_are_no_errors() {
 fn the_help_of_every_command_has_an_example_that_parses_and_the_exit_codes() {
     let mut root = Cli::command();
     root.build();
-    for command in std::iter::once(&root).chain(root.get_subcommands()) {
+    let commands = std::iter::once(&root).chain(root.get_subcommands());
+    // `inspect` has commands of its own.
+    let commands = commands.chain(root.find_subcommand("inspect").unwrap().get_subcommands());
+    for command in commands {
         if command.get_name() == "help" {
             continue;
         }
@@ -147,10 +169,17 @@ fn every_process_setting_has_an_environment_twin_of_its_name() {
         ("quickstart", &["admin"]),
         ("validate", &["trust-domain"]),
         ("inspect", &["state-dir"]),
+        ("inspect pool", &["ca-endpoint"]),
+        (
+            "inspect config",
+            &["ca-endpoint", "trust-domain", "lift-minimums"],
+        ),
     ] {
         let mut root = Cli::command();
         root.build();
-        let command = root.find_subcommand(command).unwrap();
+        let command = command.split(' ').fold(&root, |command, name| {
+            command.find_subcommand(name).unwrap()
+        });
         for flag in flags {
             let argument = command
                 .get_arguments()

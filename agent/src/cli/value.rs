@@ -1,8 +1,11 @@
 //! Values on the command line.
 use std::{path::PathBuf, time::Duration};
 
-use certagent_core::algorithm::KeyAlgorithm;
-use certagent_svid::TrustDomain;
+use certagent_core::{
+    algorithm::KeyAlgorithm,
+    pool::{CaPoolName, CaPoolNameError},
+};
+use certagent_svid::{SpiffeId, TrustDomain};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// A text that is not a value of its flag.
@@ -20,6 +23,12 @@ pub(super) enum ValueError {
     /// Not a trust domain.
     #[error("{reason}; write a name such as example.org, without spiffe://")]
     TrustDomain {
+        /// What the parser said.
+        reason: String,
+    },
+    /// Not a SPIFFE ID.
+    #[error("{reason}; write an id such as spiffe://example.org/ns/default/sa/web")]
+    SpiffeId {
         /// What the parser said.
         reason: String,
     },
@@ -60,6 +69,21 @@ pub(super) fn trust_domain(text: &str) -> Result<TrustDomain, ValueError> {
         Err(ValueError::TrustDomain {
             reason: "more than a trust domain".to_owned(),
         })
+    }
+}
+
+pub(super) fn spiffe_id(text: &str) -> Result<SpiffeId, ValueError> {
+    SpiffeId::new(text).map_err(|reason| ValueError::SpiffeId {
+        reason: reason.to_string(),
+    })
+}
+
+/// A pool as the objects name it, or as gcloud does, without the service in front.
+pub(super) fn ca_pool(text: &str) -> Result<CaPoolName, CaPoolNameError> {
+    if text.starts_with("projects/") {
+        format!("//privateca.googleapis.com/{text}").parse()
+    } else {
+        text.parse()
     }
 }
 

@@ -3,14 +3,24 @@
 //!
 //! One verdict, one cause. The checks of each [`Subject`] run in the order in which they depend on
 //! each other, and the cause is the first one that failed; the rest is evidence.
+mod config;
 mod directory;
+mod pool;
 mod report;
 mod roots;
 mod text;
 
+pub(crate) use config::inspect as config;
 pub(crate) use directory::{RenewalHint, Report as DirectoryReport, inspect as directory};
+pub(crate) use pool::{Wanted, inspect as pool};
 pub use report::Verdict;
 pub(crate) use text::{clean, shell_word};
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+#[cfg(feature = "emulator")]
+mod lab;
 
 #[cfg(test)]
 pub(crate) use directory::fixture;

@@ -34,18 +34,23 @@ impl Root {
     }
 }
 
+/// A CA certificate has ended, or will before somebody may have replaced it.
+pub(super) fn ends_soon(ca: &Certificate, now: Timestamp) -> bool {
+    let life = ca.not_after().duration_since(ca.not_before());
+    ca.not_after().duration_since(now) < ROOT_ENDS_SOON.min(life / 10)
+}
+
 /// Whether one of them has ended, or soon will.
 pub(super) fn validity(roots: &[Certificate], now: Timestamp) -> Finding {
     for root in roots {
         let (subject, end) = (root.subject_text(), root.not_after());
         let left = end.duration_since(now);
-        let soon = ROOT_ENDS_SOON.min(end.duration_since(root.not_before()) / 10);
         if left.is_negative() {
             let ago = span(left);
             let problem = format!("the root \"{subject}\" expired at {end}, {ago} ago");
             return Finding::Warned(clean(&problem));
         }
-        if left < soon {
+        if ends_soon(root, now) {
             let problem = format!(
                 "the root \"{subject}\" ends at {end}, in {}: certificates under it end with it",
                 span(left)

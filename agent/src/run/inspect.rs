@@ -1,29 +1,126 @@
-//! `certagent inspect`: what is wrong with a credential directory, and what to do about it.
+//! `certagent inspect`: what is wrong with a directory, a pool or a configuration, and what to do
+//! about it.
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use certagent_core::config::{Config, Settings};
+use certagent_svid::{SpiffeId, TrustDomain};
 use jiff::SignedDuration;
 
+use super::{UsageError, block_on, endpoint};
 use crate::{
-    cli::{Exit, InspectArgs, Output, WaitArgs, print},
+    cas::CasClient,
+    cli::{
+        CaArgs, Exit, InspectArgs, InspectConfigArgs, InspectPoolArgs, InspectSubject, Output,
+        WaitArgs, print,
+    },
     clock::SharedClock,
-    inspect::{self, RenewalHint},
+    config::{BadConfig, ConfigFiles},
+    google::{Caller, Identity},
+    inspect::{self, RenewalHint, Wanted},
     volume::{StateDir, VolumeId},
 };
 
 /// Inspects, prints, and gives the verdict as exit code.
-pub(super) fn inspect(args: &InspectArgs, clock: &SharedClock) -> Result<Exit> {
-    let renewal = renewal(&args.dir, args.state_dir.as_deref());
-    let report = inspect::directory(&args.dir, clock.now(), renewal.as_ref());
-    match args.output {
-        Output::Text => print::stdout(&report.to_text())?,
-        Output::Json => print::stdout(&report.to_json())?,
+pub(super) fn inspect(args: InspectArgs, clock: SharedClock) -> Result<Exit> {
+    let InspectArgs {
+        subject,
+        dir,
+        output,
+        state_dir,
+    } = args;
+    match (subject, dir) {
+        (Some(InspectSubject::Pool(args)), _) => block_on(pool(args, clock)),
+        (Some(InspectSubject::Config(args)), _) => block_on(config(args, clock)),
+        (None, Some(dir)) => {
+            let renewal = renewal(&dir, state_dir.as_deref());
+            let report = inspect::directory(&dir, clock.now(), renewal.as_ref());
+            let code = report.exit_code();
+            finish(output, code, || report.to_text(), || report.to_json())
+        }
+        (None, None) => Err(UsageError("name a directory".to_owned()).into()),
     }
-    Ok(match report.exit_code() {
+}
+
+/// `certagent inspect pool`.
+async fn pool(args: InspectPoolArgs, clock: SharedClock) -> Result<Exit> {
+    let client = client(&args.ca)?;
+    let wanted = wanted(&args)?;
+    let report = inspect::pool(&client, &args.pool, &wanted, &Caller::Agent, &clock).await;
+    let code = report.exit_code();
+    finish(args.output, code, || report.to_text(), || report.to_json())
+}
+
+/// `certagent inspect config`.
+async fn config(args: InspectConfigArgs, clock: SharedClock) -> Result<Exit> {
+    let client = client(&args.ca)?;
+    let settings = Settings {
+        lift_minimums: args.lift_minimums,
+        trust_domain: args.trust_domain,
+        workload: None,
+    };
+    let found = ConfigFiles::new(args.paths.clone(), settings.clone()).load();
+    let report = inspect::config(
+        &client,
+        &args.paths,
+        &found,
+        &settings,
+        &Caller::Agent,
+        &clock,
+    )
+    .await;
+    let code = report.exit_code();
+    finish(args.output, code, || report.to_text(), || report.to_json())
+}
+
+/// Prints the report in one of its forms.
+fn finish(
+    output: Output,
+    code: u8,
+    text: impl FnOnce() -> String,
+    json: impl FnOnce() -> String,
+) -> Result<Exit> {
+    print::stdout(&match output {
+        Output::Text => text(),
+        Output::Json => json(),
+    })?;
+    Ok(match code {
         0 => Exit::Ok,
         1 => Exit::Problem,
         _ => Exit::NotChecked,
     })
+}
+
+fn client(args: &CaArgs) -> Result<CasClient> {
+    CasClient::new(&endpoint(args)?, Identity::Anonymous).context("cannot call CA Service")
+}
+
+/// What the pool is asked for.
+fn wanted(args: &InspectPoolArgs) -> Result<Wanted> {
+    let settings = Settings::default();
+    let given = args.spiffe_id.as_ref();
+    if args.config.is_empty() {
+        let spiffe_id = given.cloned().or_else(|| stand_in(args.pool.project()));
+        return spiffe_id.map(Wanted::unconfigured).ok_or_else(|| {
+            let project = args.pool.project();
+            UsageError(format!(
+                "the project {project} makes no trust domain; name the identity to ask for by \
+                 --spiffe-id"
+            ))
+            .into()
+        });
+    }
+    let found = ConfigFiles::new(args.config.clone(), settings.clone()).load();
+    let config: Config = found.config.ok_or(BadConfig {
+        problems: found.problems,
+    })?;
+    Wanted::configured(&config, &settings, given).context("no identity to ask for")
+}
+
+/// An identity in the trust domain that GKE gives the clusters of a project.
+fn stand_in(project: &str) -> Option<SpiffeId> {
+    let trust_domain = TrustDomain::new(format!("{project}.svc.id.goog")).ok()?;
+    Wanted::stand_in(&trust_domain)
 }
 
 /// `certagent wait`: until the directory holds a valid credential.

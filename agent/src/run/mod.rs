@@ -25,7 +25,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     cas::Endpoint,
-    cli::{Cli, Command, CompletionsArgs, Exit, RunArgs, Shell, print},
+    cli::{CaArgs, Cli, Command, CompletionsArgs, Exit, RunArgs, Shell, print},
     clock::{SharedClock, SystemClock},
     config::ConfigFiles,
     logging, shutdown,
@@ -68,7 +68,9 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit> {
     let is_live = matches!(cli.command, Command::Quickstart(_)) && io::stderr().is_terminal();
-    let filter = if is_live {
+    // An inspection says everything in its report.
+    let is_quiet = is_live || matches!(cli.command, Command::Inspect(_));
+    let filter = if is_quiet {
         logging::QUIET_FILTER
     } else {
         logging::DEFAULT_FILTER
@@ -78,7 +80,7 @@ fn run(cli: Cli) -> Result<Exit> {
     match cli.command {
         Command::Run(args) => block_on(run_agent(args, clock)),
         Command::Wait(args) => block_on(inspect::wait(args, clock)),
-        Command::Inspect(args) => inspect::inspect(&args, &clock),
+        Command::Inspect(args) => inspect::inspect(args, clock),
         Command::Validate(args) => validate::run(args),
         Command::Completions(args) => completions(&args),
         #[cfg(feature = "emulator")]
@@ -103,8 +105,7 @@ async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
     let cancel = shutdown::on_signals().context("cannot wait for signals")?;
     let usage = |error: &dyn std::fmt::Display| UsageError(error.to_string());
     let options = agent::AgentOptions {
-        endpoint: Endpoint::parse(&args.ca_endpoint)
-            .map_err(|error| usage(&format_args!("--ca-endpoint: {error}")))?,
+        endpoint: endpoint(&args.ca)?,
         state_dir: StateDir::default_location(args.state_dir.clone(), |name| {
             std::env::var_os(name)
         })
@@ -123,6 +124,12 @@ async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
         running.join().await;
     }
     Ok(Exit::Ok)
+}
+
+/// Where CA Service is.
+fn endpoint(args: &CaArgs) -> Result<Endpoint, UsageError> {
+    Endpoint::parse(&args.ca_endpoint)
+        .map_err(|error| UsageError(format!("--ca-endpoint: {error}")))
 }
 
 fn completions(args: &CompletionsArgs) -> Result<Exit> {

@@ -12,6 +12,7 @@ mod agreement;
 mod command_line;
 mod configuration;
 mod emulator;
+mod inspect;
 mod kill;
 mod lifecycle;
 mod program;

@@ -1,0 +1,231 @@
+//! What a pool says of itself, asked once: the only part that talks to it.
+use std::time::{Duration, Instant};
+
+use certagent_core::{
+    algorithm::KeyAlgorithm,
+    config::{Config, Settings},
+    plan::{IssuePlan, workload_id},
+    pool::CaPoolName,
+    request::{PreparedRequest, RequestForm},
+};
+use certagent_svid::{Certificate, SpiffeId, TrustDomain};
+use futures::join;
+use jiff::Timestamp;
+
+use crate::{
+    cas::{
+        CallError, CasClient,
+        authority::CaAnswer,
+        wire::{CaPoolAnswer, IssuancePolicy},
+    },
+    clock::SharedClock,
+    google::Caller,
+    issuer::cas::{check_form, check_key_type, check_lifetime, signs},
+    keys::{self, Keys},
+};
+
+/// The lifetime that is asked for without a configuration: the guide's.
+const USUAL_VALIDITY: Duration = Duration::from_secs(86_400);
+
+/// Namespace and service account of the identity that is asked for where there is no workload.
+const STAND_IN: (&str, &str) = ("default", "certagent-inspect");
+
+/// What would be asked of the pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// Identity, key and lifetime.
+    pub(crate) plan: IssuePlan,
+    /// They follow from a configuration. Else key and lifetime are what the pool takes.
+    pub(crate) is_configured: bool,
+}
+
+impl Wanted {
+    /// For a pool that is looked at by itself.
+    pub(crate) fn unconfigured(spiffe_id: SpiffeId) -> Self {
+        let plan = IssuePlan {
+            spiffe_id,
+            algorithm: KeyAlgorithm::EcdsaP256,
+            validity: USUAL_VALIDITY,
+            rotation_window_percentage: 50,
+        };
+        Self {
+            plan,
+            is_configured: false,
+        }
+    }
+
+    /// As a configuration wants it: for `spiffe_id`, else the first workload, else an identity in
+    /// the trust domain of the settings or the first one with anchors. None if that makes no
+    /// identity, which a checked configuration always does.
+    pub(crate) fn configured(
+        config: &Config,
+        settings: &Settings,
+        spiffe_id: Option<&SpiffeId>,
+    ) -> Option<Self> {
+        let spiffe_id = match (spiffe_id, config.workloads.first()) {
+            (Some(given), _) => given.clone(),
+            (None, Some(one)) => {
+                workload_id(&one.trust_domain, &one.namespace, &one.service_account).ok()?
+            }
+            (None, None) => {
+                let first = config.trust.stores.keys().next();
+                Self::stand_in(settings.trust_domain.as_ref().or(first)?)?
+            }
+        };
+        let certificates = &config.certificates;
+        let plan = IssuePlan {
+            spiffe_id,
+            algorithm: certificates.algorithm,
+            validity: certificates.validity,
+            rotation_window_percentage: certificates.rotation_window_percentage,
+        };
+        Some(Self {
+            plan,
+            is_configured: true,
+        })
+    }
+
+    /// The identity that is asked for where there is no workload.
+    pub(crate) fn stand_in(trust_domain: &TrustDomain) -> Option<SpiffeId> {
+        let (namespace, service_account) = STAND_IN;
+        workload_id(trust_domain, namespace, service_account).ok()
+    }
+
+    /// What is asked of a pool with this policy.
+    fn of(&self, policy: Option<&IssuancePolicy>) -> IssuePlan {
+        let mut plan = self.plan.clone();
+        if let (false, Some(policy)) = (self.is_configured, policy) {
+            let mut all = KeyAlgorithm::ALL.into_iter();
+            plan.algorithm = all
+                .find(|algorithm| signs(policy, *algorithm))
+                .unwrap_or(plan.algorithm);
+            let longest = policy.maximum_lifetime.unwrap_or(plan.validity);
+            plan.validity = plan.validity.min(longest).max(Duration::from_secs(1));
+        }
+        plan
+    }
+}
+
+/// What came out. A part that was not asked for, because it could tell nothing more, is none.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    /// `GetCaPool`.
+    pub(super) pool: Result<CaPoolAnswer, CallError>,
+    /// The clocks at that moment.
+    pub(super) clocks: Option<Clocks>,
+    /// How long that answer took, with the connection.
+    pub(super) latency: Duration,
+    /// `ListCertificateAuthorities`.
+    pub(super) authorities: Option<Result<Vec<CaAnswer>, CallError>>,
+    /// `FetchCaCerts`.
+    pub(super) chains: Option<Result<Vec<Vec<Certificate>>, CallError>>,
+    /// What was, or would have been, asked for.
+    pub(super) plan: IssuePlan,
+    /// `CreateCertificate` with `validateOnly`.
+    pub(super) creation: Option<Result<(), Refused>>,
+}
+
+/// Two clocks, read at the same time as far as that can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clocks {
+    /// The service's, in whole seconds.
+    pub(super) service: Timestamp,
+    /// This machine's before the request.
+    pub(super) before: Timestamp,
+    /// This machine's after the answer.
+    pub(super) after: Timestamp,
+}
+
+/// Why a certificate would not be issued.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Refused {
+    /// By the service.
+    Call(CallError),
+    /// By this machine: there is no key to ask for.
+    NoKey(String),
+}
+
+impl Facts {
+    /// The chains of the pool's CAs, if they could be had.
+    pub(crate) fn chains(&self) -> Option<&[Vec<Certificate>]> {
+        self.chains.as_ref()?.as_deref().ok()
+    }
+}
+
+/// Asks the pool everything. It buys nothing: the one create request is only validated.
+pub(crate) async fn gather(
+    client: &CasClient,
+    pool: &CaPoolName,
+    wanted: &Wanted,
+    caller: &Caller,
+    clock: &SharedClock,
+) -> Facts {
+    let (before, began) = (clock.now(), Instant::now());
+    let reply = client.dated_pool(pool, caller).await;
+    let (latency, after) = (began.elapsed(), clock.now());
+    let policy = reply.value.as_ref().ok().map(|pool| &pool.issuance_policy);
+    let plan = wanted.of(policy);
+    let form = policy.map_or(Ok(RequestForm::Config), |policy| {
+        check_key_type(&plan, pool, policy)
+            .and_then(|()| check_lifetime(&plan, pool, policy))
+            .and_then(|()| check_form(pool, policy))
+    });
+    let goes_on = match &reply.value {
+        Ok(_) => true,
+        Err(error) => error.missing_permission().is_some(),
+    };
+    let mut facts = Facts {
+        pool: reply.value,
+        clocks: reply.date.map(|service| Clocks {
+            service,
+            before,
+            after,
+        }),
+        latency,
+        authorities: None,
+        chains: None,
+        plan,
+        creation: None,
+    };
+    if goes_on {
+        let (authorities, chains) = join!(
+            client.list_authorities(pool, caller),
+            client.fetch_ca_certs(pool, caller)
+        );
+        (facts.authorities, facts.chains) = (Some(authorities), Some(chains));
+        // The pool's own policy has said no already.
+        if let Ok(form) = form {
+            facts.creation = Some(try_out(client, pool, &facts.plan, form, caller, after).await);
+        }
+    }
+    facts
+}
+
+/// Asks whether a certificate would be issued for a key that is thrown away.
+async fn try_out(
+    client: &CasClient,
+    pool: &CaPoolName,
+    plan: &IssuePlan,
+    form: RequestForm,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let no_key = |error: keys::NewKeyError| Refused::NoKey(error.to_string());
+    let key = Keys::default()
+        .generate(plan.algorithm)
+        .await
+        .map_err(no_key)?;
+    let csr = keys::csr_pem(plan, &key).map_err(no_key)?;
+    let request = PreparedRequest::new(
+        plan.clone(),
+        pool.clone(),
+        form,
+        key.public_key(),
+        &csr,
+        now,
+    );
+    client
+        .validate(&request, caller)
+        .await
+        .map_err(Refused::Call)
+}

@@ -1,0 +1,226 @@
+//! What to do next about a pool: lines to paste into a shell, the most useful first.
+use certagent_core::pool::CaPoolName;
+
+use super::{
+    super::{
+        report::{Finding, NextStep, Skip},
+        text::shell_word,
+    },
+    facts::{Facts, Refused},
+    report::{Authority, Check, CheckId, Evidence},
+};
+
+/// The next steps for a cause.
+pub(super) fn steps(
+    pool: &CaPoolName,
+    facts: &Facts,
+    cause: &Check,
+    evidence: &Evidence,
+) -> Vec<NextStep> {
+    let is_unseen = matches!(cause.finding, Finding::Skipped(Skip::Unable, _));
+    match cause.id {
+        CheckId::Endpoint => vec![
+            NextStep::new(
+                "what answers there, and how?",
+                &format!(
+                    "curl -sS -i {} | head -n 20",
+                    shell_word(&format!(
+                        "{}/v1/{}",
+                        evidence.endpoint,
+                        pool.resource_name()
+                    ))
+                ),
+            ),
+            again(pool, evidence),
+        ],
+        CheckId::Clock => vec![NextStep::new(
+            "is this machine's clock kept right?",
+            "date -u; timedatectl timesync-status || chronyc tracking",
+        )],
+        CheckId::Identity => vec![
+            NextStep::new(
+                "is a credential file named?",
+                "ls -l \"$GOOGLE_APPLICATION_CREDENTIALS\"",
+            ),
+            NextStep::new(
+                "which service account does this machine have, on Google Cloud?",
+                "curl -sS -H 'Metadata-Flavor: Google' \
+                 http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/email",
+            ),
+        ],
+        _ if is_unseen => vec![again(pool, evidence)],
+        CheckId::Pool => match &facts.pool {
+            Err(error) if error.missing_permission().is_some() => granting(pool, facts),
+            _ => vec![NextStep::new(
+                "which pools are there?",
+                &format!(
+                    "gcloud privateca pools list --location={} --project={}",
+                    pool.location(),
+                    pool.project()
+                ),
+            )],
+        },
+        CheckId::Authorities => evidence
+            .authorities
+            .iter()
+            .find_map(|ca| enabling(pool, ca))
+            .into_iter()
+            .chain(listing(pool))
+            .collect(),
+        CheckId::AuthoritiesValidity => listing(pool),
+        CheckId::Roots | CheckId::RootsValidity => vec![ca_certs(pool)],
+        CheckId::KeyFamily => {
+            let mut steps = listing(pool);
+            steps.push(NextStep::new(
+                "change keyAlgorithm, then look again",
+                &format!(
+                    "certagent inspect config PATHS --ca-endpoint {}",
+                    evidence.endpoint
+                ),
+            ));
+            steps
+        }
+        CheckId::Anchored => vec![
+            ca_certs(pool),
+            NextStep::new(
+                "which CAs are roots? the pool of the right one belongs into the TrustConfig",
+                &format!(
+                    "gcloud privateca roots list --location={} --project={}",
+                    pool.location(),
+                    pool.project()
+                ),
+            ),
+        ],
+        CheckId::MayCreate => match &facts.creation {
+            Some(Err(Refused::Call(error))) if error.missing_permission().is_some() => {
+                granting(pool, facts)
+            }
+            _ => vec![describing(pool)],
+        },
+        CheckId::KeyType
+        | CheckId::Lifetime
+        | CheckId::Backdating
+        | CheckId::Issuance
+        | CheckId::Names
+        | CheckId::Usages => vec![
+            describing(pool),
+            NextStep::new(
+                "change it, if the pool is yours to change",
+                &format!(
+                    "gcloud privateca pools update {} --issuance-policy=FILE",
+                    place(pool)
+                ),
+            ),
+        ],
+    }
+}
+
+/// A pool as gcloud is told. None of its parts needs quoting.
+fn place(pool: &CaPoolName) -> String {
+    format!(
+        "{} --location={} --project={}",
+        pool.id(),
+        pool.location(),
+        pool.project()
+    )
+}
+
+/// The pool of a CA as gcloud is told.
+fn within(pool: &CaPoolName) -> String {
+    format!(
+        "--pool={} --location={} --project={}",
+        pool.id(),
+        pool.location(),
+        pool.project()
+    )
+}
+
+fn again(pool: &CaPoolName, evidence: &Evidence) -> NextStep {
+    NextStep::new(
+        "again, when it may be back",
+        &format!(
+            "certagent inspect pool {pool} --ca-endpoint {}",
+            evidence.endpoint
+        ),
+    )
+}
+
+fn describing(pool: &CaPoolName) -> NextStep {
+    NextStep::new(
+        "what does the pool's policy say?",
+        &format!("gcloud privateca pools describe {}", place(pool)),
+    )
+}
+
+fn ca_certs(pool: &CaPoolName) -> NextStep {
+    NextStep::new(
+        "which roots does the pool have?",
+        &format!(
+            "gcloud privateca pools get-ca-certs {} --output-file=/dev/stdout",
+            place(pool)
+        ),
+    )
+}
+
+fn listing(pool: &CaPoolName) -> Vec<NextStep> {
+    let within = within(pool);
+    vec![NextStep::new(
+        "which CAs does the pool have, and with which keys?",
+        &format!(
+            "gcloud privateca subordinates list {within}; gcloud privateca roots list {within}"
+        ),
+    )]
+}
+
+/// Lets a CA issue, if that takes one step.
+fn enabling(pool: &CaPoolName, ca: &Authority) -> Option<NextStep> {
+    let kind = if ca.is_root { "roots" } else { "subordinates" };
+    let (id, within) = (shell_word(&ca.id), within(pool));
+    match ca.state {
+        "STAGED" | "DISABLED" => Some(NextStep::new(
+            "let the CA issue",
+            &format!("gcloud privateca {kind} enable {id} {within}"),
+        )),
+        "AWAITING_USER_ACTIVATION" => Some(NextStep::new(
+            "the CA waits for a certificate: get its CSR signed, then activate it",
+            &format!("gcloud privateca {kind} get-csr {id} {within}"),
+        )),
+        _ => None,
+    }
+}
+
+/// Every permission that is known to be missing, the one that matters most first.
+fn granting(pool: &CaPoolName, facts: &Facts) -> Vec<NextStep> {
+    let created = match &facts.creation {
+        Some(Err(Refused::Call(error))) => error.missing_permission(),
+        _ => None,
+    };
+    let looked = facts
+        .pool
+        .as_ref()
+        .err()
+        .and_then(|error| error.missing_permission());
+    let mut steps: Vec<NextStep> = [created, looked]
+        .into_iter()
+        .flatten()
+        .map(|(permission, role)| {
+            NextStep::new(
+                &format!("grant {permission} to the identity in use"),
+                &format!(
+                    "gcloud privateca pools add-iam-policy-binding {} --role={} --member=MEMBER",
+                    place(pool),
+                    if role.starts_with("roles/") {
+                        role
+                    } else {
+                        "ROLE"
+                    }
+                ),
+            )
+        })
+        .collect();
+    steps.push(NextStep::new(
+        "who may do what?",
+        &format!("gcloud privateca pools get-iam-policy {}", place(pool)),
+    ));
+    steps
+}
