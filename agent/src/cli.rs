@@ -125,8 +125,7 @@ Example:
 
 {EXIT_CODES}"))]
     Validate(ValidateArgs),
-    /// Say whether a credential directory, a CA pool or a configuration is healthy, and if not, why
-    /// and what to do
+    /// Say what is wrong with a credential directory, a CA pool or a configuration
     #[command(after_help = format!("\
 Examples:
   certagent inspect /run/workload-certificates

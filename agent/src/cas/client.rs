@@ -238,7 +238,8 @@ impl CasClient {
         caller: &Caller,
     ) -> Reply<Result<T, CallError>> {
         let mut date = None;
-        let value = self.send(call, pool, request, caller, &mut date).await;
+        // Several calls in one future would make it larger than the stack likes.
+        let value = Box::pin(self.send(call, pool, request, caller, &mut date)).await;
         Reply { value, date }
     }
 

@@ -119,7 +119,10 @@ fn help_and_version_are_no_errors() {
 fn the_help_of_every_command_has_an_example_that_parses_and_the_exit_codes() {
     let mut root = Cli::command();
     root.build();
-    for command in std::iter::once(&root).chain(root.get_subcommands()) {
+    let commands = std::iter::once(&root).chain(root.get_subcommands());
+    // `inspect` has commands of its own.
+    let commands = commands.chain(root.find_subcommand("inspect").unwrap().get_subcommands());
+    for command in commands {
         if command.get_name() == "help" {
             continue;
         }
@@ -195,10 +198,17 @@ fn every_process_setting_has_an_environment_twin_of_its_name() {
         ("quickstart", &["admin"]),
         ("validate", &["trust-domain", "identity"]),
         ("inspect", &["state-dir"]),
+        ("inspect pool", &["ca-endpoint"]),
+        (
+            "inspect config",
+            &["ca-endpoint", "trust-domain", "lift-minimums"],
+        ),
     ] {
         let mut root = Cli::command();
         root.build();
-        let command = root.find_subcommand(command).unwrap();
+        let command = command.split(' ').fold(&root, |command, name| {
+            command.find_subcommand(name).unwrap()
+        });
         for flag in flags {
             let argument = command
                 .get_arguments()

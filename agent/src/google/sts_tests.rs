@@ -35,6 +35,7 @@ async fn a_token_file_is_exchanged_by_one_post_and_the_answer_kept() {
 /// Answers that are no tokens: status, body, whether it stays so, and what is said of them.
 type Refusal = (u16, String, bool, &'static [&'static str]);
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn refusals(secret: &str) -> Vec<Refusal> {
     let quoted = json!({ "error": "invalid_grant",
         "error_description": format!("Unable to parse {secret}\u{1b}[2J, or {}", &secret[60..]) });

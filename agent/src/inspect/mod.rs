@@ -17,4 +17,10 @@ pub use report::Verdict;
 pub(crate) use text::{clean, shell_word};
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
+#[cfg(feature = "emulator")]
+mod lab;
+
+#[cfg(test)]
 pub(crate) use directory::fixture;

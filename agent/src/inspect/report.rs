@@ -205,6 +205,11 @@ pub(crate) trait Subject: Sized {
     /// What is the matter, in a few words; not asked if the verdict is unknown.
     fn summary(report: &Report<Self>) -> String;
 
+    /// What a check that could not run means, where that says more than its name.
+    fn unseen(_: Self::Id) -> Option<&'static str> {
+        None
+    }
+
     /// The evidence in lines, each with a name.
     fn evidence(report: &Report<Self>) -> Vec<(&'static str, String)>;
 }
@@ -260,7 +265,9 @@ impl<S: Subject> Report<S> {
     pub(crate) fn summary(&self) -> String {
         match &self.cause {
             Some(cause) if self.verdict == Verdict::Unknown => {
-                format!("the check {} could not run", cause.id.as_str())
+                let name = cause.id.as_str();
+                let told = S::unseen(cause.id).map(str::to_owned);
+                told.unwrap_or_else(|| format!("the check {name} could not run"))
             }
             _ => S::summary(self),
         }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::report::{Check, CheckName, Finding, NextStep, Report, Subject, Verdict};
 
 /// More of a text that came from a file is not shown.
-const LONGEST_TEXT: usize = 600;
+const LONGEST_TEXT: usize = 1000;
 
 /// The whole report.
 pub(super) fn render<S: Subject>(report: &Report<S>) -> String {
@@ -233,6 +233,9 @@ mod tests {
     #[test]
     fn what_is_shown_has_no_control_characters_and_an_end() {
         assert_eq!(clean("a\x1b[31mb\u{202e}c"), "a\u{fffd}[31mb\u{fffd}c");
-        assert_eq!(clean(&"x".repeat(1000)).chars().count(), LONGEST_TEXT + 1);
+        assert_eq!(
+            clean(&"x".repeat(LONGEST_TEXT * 2)).chars().count(),
+            LONGEST_TEXT + 1
+        );
     }
 }

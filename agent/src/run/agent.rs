@@ -141,18 +141,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
 
     let server = match admin {
         Some(address) => {
-            let source = Arc::clone(&volumes);
-            let statuses = Arc::new(move || source.statuses());
-            let server = admin::start(
-                address,
-                metrics,
-                statuses,
-                Arc::clone(&clock),
-                cancel.clone(),
-            )
-            .await
-            .with_context(|| format!("the admin server cannot listen on {address}"))?;
-            Some(server)
+            Some(serve_admin(address, &volumes, metrics, Arc::clone(&clock), &cancel).await?)
         }
         None => None,
     };
@@ -177,6 +166,21 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         tasks,
         admin,
     })
+}
+
+/// Tells of the volumes over HTTP.
+async fn serve_admin(
+    address: SocketAddr,
+    volumes: &Arc<Volumes>,
+    metrics: Arc<Metrics>,
+    clock: SharedClock,
+    cancel: &CancellationToken,
+) -> Result<admin::AdminServer> {
+    let source = Arc::clone(volumes);
+    let statuses = Arc::new(move || source.statuses());
+    admin::start(address, metrics, statuses, clock, cancel.clone())
+        .await
+        .with_context(|| format!("the admin server cannot listen on {address}"))
 }
 
 impl RunningAgent {

@@ -13,6 +13,7 @@ mod command_line;
 mod configuration;
 mod emulator;
 mod identity;
+mod inspect;
 mod kill;
 mod lifecycle;
 mod program;

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use rcgen::KeyUsagePurpose;
 
 use super::{
-    super::Verdict,
+    super::{Verdict, golden},
     RenewalHint, Report, checks,
     fixture::{Leaf, NOON, Volume, at, bundles, contents, contents_with},
     judge,
@@ -14,19 +14,10 @@ use super::{
     surroundings::{self, Filesystem, Surroundings},
 };
 
-/// Compares both forms with the files in `golden/`; with `CERTAGENT_UPDATE_GOLDEN` set it writes
-/// them instead.
+/// Compares both forms with the files in `golden/`.
 fn golden(name: &str, volume: &Volume, report: &Report) {
     for (extension, actual) in [("txt", report.to_text()), ("json", report.to_json())] {
-        let actual = volume.normalise(&actual);
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("src/inspect/golden")
-            .join(format!("{name}.{extension}"));
-        if std::env::var_os("CERTAGENT_UPDATE_GOLDEN").is_some() {
-            fs::write(&path, &actual).unwrap();
-        }
-        let expected = fs::read_to_string(&path).unwrap();
-        assert_eq!(actual, expected, "{}", path.display());
+        golden::compare(name, extension, &volume.normalise(&actual));
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     },
     checks::{Inspection, signed},
     report::{Authority, CheckId},
+    trouble::Trouble,
 };
 use crate::cas::authority::{CaAnswer, CaKind, CaState};
 
@@ -46,8 +47,14 @@ pub(super) fn states(inspection: &mut Inspection<'_>) -> Vec<Authority> {
             (enabled.map(Issuing::of).collect(), evidence)
         }
         Some(Err(error)) => {
-            match facts.chains() {
-                Some([]) => inspection.found.failed(id, "the pool has no CA"),
+            match (facts.chains(), Trouble::of(error)) {
+                (Some([]), _) => inspection.found.failed(id, "the pool has no CA"),
+                // The pool is there: this service has no such list.
+                (_, Trouble::Missing) => {
+                    inspection
+                        .found
+                        .skipped(id, Skip::Minor, &error.to_string());
+                }
                 _ => inspection.call_failed(id, error),
             }
             // Without their states every CA may be one that issues.
@@ -288,3 +295,7 @@ impl Family {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "authorities_tests.rs"]
+mod tests;

@@ -44,8 +44,14 @@ pub(super) fn run(
         found: Findings::new(),
     };
     let skew = facts.clocks.map(skew);
+    let trouble = facts.pool.as_ref().err().map(Trouble::of);
+    let is_silent = matches!(trouble, Some(Trouble::Endpoint | Trouble::NoToken { .. }));
     let mut evidence = Evidence {
         endpoint: endpoint.to_owned(),
+        exists: match trouble {
+            None => Some(true),
+            Some(trouble) => (trouble == Trouble::Missing).then_some(false),
+        },
         tier: None,
         policy: None,
         asked: Asked::of(&facts.plan, is_configured),
@@ -53,7 +59,16 @@ pub(super) fn run(
         roots: Vec::new(),
         service_time: facts.clocks.map(|clocks| clocks.service),
         clock_ahead_seconds: skew.map(|skew| skew.as_secs()),
-        latency_milliseconds: u64::try_from(facts.latency.as_millis()).unwrap_or(u64::MAX),
+        latency_milliseconds: u64::try_from(facts.latency.as_millis())
+            .ok()
+            .filter(|_| !is_silent),
+        may_create: match &facts.creation {
+            Some(Ok(())) => Some(true),
+            Some(Err(Refused::Call(error))) => {
+                (Trouble::of(error) == Trouble::Denied).then_some(false)
+            }
+            _ => None,
+        },
     };
     if let Ok(answer) = &facts.pool {
         inspection.reached();

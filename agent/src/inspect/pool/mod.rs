@@ -66,4 +66,6 @@ pub(crate) fn judge(
 #[cfg(feature = "emulator")]
 mod emulator_tests;
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod tests;

@@ -83,8 +83,12 @@ pub(super) fn steps(
         CheckId::Anchored => vec![
             ca_certs(pool),
             NextStep::new(
-                "which anchors does the TrustConfig name?",
-                "kubectl get trustconfigs.security.cloud.google.com default -o yaml",
+                "which CAs are roots? the pool of the right one belongs into the TrustConfig",
+                &format!(
+                    "gcloud privateca roots list --location={} --project={}",
+                    pool.location(),
+                    pool.project()
+                ),
             ),
         ],
         CheckId::MayCreate => match &facts.creation {

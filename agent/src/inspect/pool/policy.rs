@@ -173,3 +173,7 @@ pub(super) fn describe(policy: &IssuancePolicy) -> Policy {
         passthrough_extensions: passed,
     }
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -33,6 +33,10 @@ impl Subject for Pool {
         text::summary(report)
     }
 
+    fn unseen(id: CheckId) -> Option<&'static str> {
+        text::unseen(id)
+    }
+
     fn evidence(report: &Report) -> Vec<(&'static str, String)> {
         text::evidence(report)
     }
@@ -154,6 +158,8 @@ impl CheckName for CheckId {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Evidence {
     pub(super) endpoint: String,
+    /// The service says so; none if it did not say.
+    pub(super) exists: Option<bool>,
     pub(super) tier: Option<&'static str>,
     pub(super) policy: Option<Policy>,
     pub(super) asked: Asked,
@@ -163,7 +169,9 @@ pub(crate) struct Evidence {
     /// Positive when this machine's clock is ahead.
     pub(super) clock_ahead_seconds: Option<i64>,
     /// Of the first answer, with the connection. Nothing follows from it.
-    pub(super) latency_milliseconds: u64,
+    pub(super) latency_milliseconds: Option<u64>,
+    /// The identity in use may create certificates here; none if that was not told.
+    pub(super) may_create: Option<bool>,
 }
 
 /// What the pool issues.

@@ -23,10 +23,11 @@ pub(super) fn summary(report: &Report) -> String {
     };
     let failed = matches!(cause.finding, Finding::Failed(_));
     match cause.id {
-        CheckId::Endpoint => "nobody answers as CA Service does",
+        CheckId::Endpoint => NOBODY,
         CheckId::Clock if failed => "this machine's clock is wrong",
         CheckId::Clock => "this machine's clock is off",
         CheckId::Identity => "CA Service does not know who asks",
+        CheckId::Pool if report.evidence.exists == Some(false) => "there is no such pool",
         CheckId::Pool if failed => "the pool cannot be used",
         CheckId::Pool => "the pool may not be looked at",
         CheckId::Authorities => "no CA of the pool issues",
@@ -43,9 +44,25 @@ pub(super) fn summary(report: &Report) -> String {
         CheckId::Names => "the pool drops the SPIFFE ID",
         CheckId::Usages => "the pool's certificates would be no X.509-SVIDs",
         CheckId::Anchored => "the pool leads to no trust anchor",
+        CheckId::MayCreate if report.evidence.may_create == Some(false) => {
+            "the identity in use may not create certificates"
+        }
         CheckId::MayCreate => "the pool would not issue",
     }
     .to_owned()
+}
+
+const NOBODY: &str = "nobody answers as CA Service does";
+
+/// What a check that could not run means.
+pub(super) fn unseen(id: CheckId) -> Option<&'static str> {
+    match id {
+        CheckId::Endpoint => Some(NOBODY),
+        CheckId::Identity => Some("there is no access token at the moment"),
+        CheckId::Pool | CheckId::MayCreate => Some("CA Service does not say at the moment"),
+        CheckId::Anchored => Some("the trust anchors are not known"),
+        _ => None,
+    }
 }
 
 /// What is known, in lines.
@@ -91,7 +108,7 @@ pub(super) fn evidence(report: &Report) -> Vec<(&'static str, String)> {
         lines.push(("clock", format!("{service}; {difference}")));
     }
     let latency = evidence.latency_milliseconds;
-    lines.push(("latency", format!("{latency} ms, with the connection")));
+    lines.extend(latency.map(|taken| ("latency", format!("{taken} ms, with the connection"))));
     lines
 }
 
