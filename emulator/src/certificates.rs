@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::emulator::Emulator;
 use crate::errors::{ApiError, Code};
 use crate::idempotency::RequestKey;
+use crate::identity::Caller;
 use crate::json::{from_body, from_value, parse_json};
 use crate::ledger::{Kept, Ledger, Sold, lock};
 use crate::listing::Page;
@@ -21,12 +22,23 @@ use crate::wire::{CertificateJson, CreateBody};
 use crate::world::Pool;
 
 impl Emulator {
-    /// `CreateCertificate`: checks, signs and remembers one certificate.
+    /// `CreateCertificate`: checks, signs and remembers one certificate. In process no token is
+    /// asked for: the caller is an administrator.
     ///
     /// # Errors
     /// As the service answers them.
     pub fn create_certificate(
         &self,
+        parent: &str,
+        query: &CreateQuery,
+        body: &[u8],
+    ) -> Result<CertificateJson, ApiError> {
+        self.create_certificate_for(&Caller::anybody(), parent, query, body)
+    }
+
+    pub(crate) fn create_certificate_for(
+        &self,
+        caller: &Caller,
         parent: &str,
         query: &CreateQuery,
         body: &[u8],
@@ -40,7 +52,7 @@ impl Emulator {
             .transpose()?;
         let named_ca = query.issuing_certificate_authority_id.as_deref();
         if query.validate_only {
-            let order = Order::parse(&pool, body)?;
+            let order = Order::parse(&pool, caller, body)?;
             let now = self.now();
             let ca = pool.signer(named_ca, now)?;
             let (mut certificate, _) = order.fill(&pool, ca, certificate_id, now, None)?;
@@ -58,7 +70,7 @@ impl Emulator {
         if let Some(first) = request.as_ref().and_then(|key| self.replay(key, now)) {
             return Ok(first);
         }
-        let order = Order::parse(&pool, body)?;
+        let order = Order::parse(&pool, caller, body)?;
         if let Some(key) = &kept_key
             && lock(&self.ledger).kept.contains_key(key)
         {

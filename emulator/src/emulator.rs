@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::errors::{ApiError, EmulatorError};
 use crate::faults::{CertificateFault, Fault, FaultBook, FaultRule, Method};
 use crate::idempotency::{KeyLocks, RequestKey};
+use crate::identity::Identities;
 use crate::ledger::{CreateRequest, Ledger, Seen, Sold, Stats, lock, restore_ledger};
 use crate::neighbours::Projects;
 use crate::operations::Operations;
@@ -35,6 +36,7 @@ pub fn system_clock() -> Clock {
 pub struct Emulator {
     pub(crate) world: World,
     pub(crate) state: Option<StateDir>,
+    pub(crate) identities: Identities,
     clock: ClockBox,
     /// Never held while something is signed.
     pub(crate) ledger: Mutex<Ledger>,
@@ -68,6 +70,7 @@ impl Emulator {
         clock: Clock,
         state: Option<&Path>,
     ) -> Result<Arc<Self>, EmulatorError> {
+        let identities = Identities::new(&config.identities)?;
         let state = state.map(StateDir::open).transpose()?;
         let now = clock();
         let (mut pools, mut policies) = (BTreeMap::new(), BTreeMap::new());
@@ -83,6 +86,7 @@ impl Emulator {
         Ok(Arc::new(Self {
             world: World::new(pools),
             state,
+            identities,
             clock: ClockBox(clock),
             ledger: Mutex::new(ledger.unwrap_or_default()),
             requests: KeyLocks::default(),
@@ -134,6 +138,17 @@ impl Emulator {
     /// The last 256 create requests over HTTP, oldest first, faulty ones included.
     pub fn create_requests(&self) -> Vec<CreateRequest> {
         lock(&self.seen).creates.iter().cloned().collect()
+    }
+
+    /// An access token for the IAM member `user:EMAIL`, `serviceAccount:EMAIL` or, for a workload of
+    /// a configured provider, `principal://…/subject/SUBJECT`: what the token service would issue.
+    /// It lives as long as the configuration says.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when `member` is none of these.
+    pub fn mint_access_token(&self, member: &str) -> Result<String, ApiError> {
+        let issued = self.identities.mint(member, self.now())?;
+        Ok(issued.token)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::identity::IdentityConfigError;
 use crate::pool::{PoolName, PoolNameError};
 
 /// A canonical error code of Google's APIs, the `status` of an error body.
@@ -113,14 +114,19 @@ impl ApiError {
     /// The service's refusal of a caller that lacks `permission` on `resource`
     /// (`projects/P/locations/L/caPools/N`).
     pub fn permission_denied(permission: &str, resource: &str) -> Self {
-        let full = format!("//privateca.googleapis.com/{resource}");
+        let service = if permission.starts_with("resourcemanager.") {
+            "cloudresourcemanager.googleapis.com"
+        } else {
+            "privateca.googleapis.com"
+        };
+        let full = format!("//{service}/{resource}");
         let message =
             format!("Permission '{permission}' denied on resource '{full}' (or it may not exist).");
         let mut error = Self::new(Code::PermissionDenied, message);
         error.details.push(json!({
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
             "reason": "IAM_PERMISSION_DENIED",
-            "domain": "privateca.googleapis.com",
+            "domain": service,
             "metadata": { "permission": permission, "resource": resource },
         }));
         error
@@ -169,6 +175,9 @@ impl ApiError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmulatorError {
+    /// The configured identities make no sense.
+    #[error(transparent)]
+    Identities(#[from] IdentityConfigError),
     /// A pool's name is not one.
     #[error(transparent)]
     PoolName(#[from] PoolNameError),

@@ -127,6 +127,12 @@ pub enum Method {
     TestProjectIamPermissions,
     /// `POST …/services/NAME:generateServiceIdentity`, of Service Usage
     GenerateServiceIdentity,
+    /// `POST /v1/token` of the token service, its older form, and the one for key files.
+    ExchangeToken,
+    /// `POST …/serviceAccounts/EMAIL:generateAccessToken`
+    GenerateAccessToken,
+    /// `GET /computeMetadata/…`
+    GetMetadata,
     /// Everything else, known to the service or not.
     Other,
 }

@@ -1,4 +1,4 @@
-//! The IAM policies of pools and projects: kept and handed out, not decided by.
+//! The IAM policies of pools and projects: kept, handed out, and asked whether a call may be made.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +8,13 @@ use serde_json::{Value, json};
 
 use crate::emulator::Emulator;
 use crate::errors::{ApiError, Code};
+use crate::faults::Method;
+use crate::iam;
+use crate::identity::Caller;
 use crate::json::from_body;
+use crate::order::is_for_self;
 use crate::pool::PoolName;
+use crate::route::Call;
 
 /// The versions of policies that there are: 0 for "whichever", 3 with conditions.
 const VERSIONS: [i32; 3] = [0, 1, 3];
@@ -35,14 +40,15 @@ pub(crate) struct Policy {
 /// A role, and who has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Binding {
+pub struct Binding {
     /// `roles/privateca.certificateRequester`, for one.
-    pub(crate) role: String,
+    pub role: String,
     /// `user:a@example.com`, `principal://…`, `principalSet://…`, `allUsers`, for some.
-    pub(crate) members: Vec<String>,
-    /// An expression that this emulator keeps and does not evaluate.
+    pub members: Vec<String>,
+    /// An expression. This emulator does not evaluate it, so nothing is granted under one, and the
+    /// policy of a pool may not have it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) condition: Option<Value>,
+    pub condition: Option<Value>,
 }
 
 impl Default for Policy {
@@ -114,14 +120,64 @@ impl Emulator {
     pub(crate) fn set_pool_policy(&self, pool: &str, body: &[u8]) -> Result<Policy, ApiError> {
         let body: SetBody = from_body(body)?;
         self.change_pool(pool, |pool, _| {
-            pool.iam = replaced(&pool.iam, body)?;
+            let policy = replaced(&pool.iam, body)?;
+            iam::check_policy(&policy)?;
+            pool.iam = policy;
             Ok(pool.iam.clone())
         })
     }
 
-    pub(crate) fn test_pool_permissions(&self, pool: &str, body: &[u8]) -> Result<Value, ApiError> {
-        self.pool(pool)?;
-        granted(body)
+    /// Those of the permissions asked for that `caller` has on `resource`: a pool or `projects/P`.
+    pub(crate) fn test_permissions(
+        &self,
+        caller: &Caller,
+        resource: &str,
+        body: &[u8],
+    ) -> Result<Value, ApiError> {
+        let mut body: TestBody = from_body(body)?;
+        let policies = self.policies_of(resource);
+        let policies: Vec<&Policy> = policies.iter().collect();
+        body.permissions
+            .retain(|permission| iam::is_granted(caller, permission, &policies));
+        Ok(json!({ "permissions": body.permissions }))
+    }
+
+    /// Refuses a caller without the permission that a call needs.
+    pub(crate) fn check_access(
+        &self,
+        caller: &Caller,
+        call: &Call,
+        body: &[u8],
+    ) -> Result<(), ApiError> {
+        if caller.is_administrator() {
+            return Ok(());
+        }
+        let permission = match call.permission() {
+            None => return Ok(()),
+            Some(_) if call.method == Method::CreateCertificate && is_for_self(body) => {
+                "privateca.certificates.createForSelf"
+            }
+            Some((permission, _)) => permission,
+        };
+        let policies = self.policies_of(&call.resource);
+        let policies: Vec<&Policy> = policies.iter().collect();
+        iam::authorize(caller, permission, &call.resource, &policies)
+    }
+
+    /// The policies that hold for a resource: of its pool, of its project, and everywhere.
+    fn policies_of(&self, resource: &str) -> Vec<Policy> {
+        let parts: Vec<&str> = resource.split('/').collect();
+        let mut policies = vec![self.identities.policy().clone()];
+        policies.extend(
+            parts
+                .get(..2)
+                .map(|project| self.project_policy(&project.join("/"))),
+        );
+        let pool = parts.get(..6).map(|pool| pool.join("/").parse());
+        if let Some(Ok(pool)) = pool {
+            policies.extend(self.iam_policy(&pool));
+        }
+        policies
     }
 }
 
@@ -134,12 +190,6 @@ pub(crate) fn check_get_body(body: &[u8]) -> Result<(), ApiError> {
 /// What a project's `setIamPolicy` makes of its policy.
 pub(crate) fn replaced_by_body(old: &Policy, body: &[u8]) -> Result<Policy, ApiError> {
     replaced(old, from_body(body)?)
-}
-
-/// Whoever asks has every permission that the emulator is asked about.
-pub(crate) fn granted(body: &[u8]) -> Result<Value, ApiError> {
-    let body: TestBody = from_body(body)?;
-    Ok(json!({ "permissions": body.permissions }))
 }
 
 fn replaced(old: &Policy, body: SetBody) -> Result<Policy, ApiError> {

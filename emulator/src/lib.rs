@@ -2,12 +2,12 @@
 //! for trying things. Never a production CA: it signs for everybody who reaches it.
 //!
 //! A request, in the order in which it meets the files: [`serve`] (`connection.rs`) → `rest.rs` (faults
-//! of the transport; who may do it; query parameters by `params.rs`) and `route.rs` (verb and path → call)
-//! → the file of what it is about:
+//! of the transport; query parameters by `params.rs`) and `route.rs` (verb and path → call) →
+//! `identity/` (who calls) and `iam/` (whether they may) → the file of what it is about:
 //! - `pools.rs`: locations and pools. `authorities.rs`: CAs; `chain.rs` looks at chains from outside.
 //! - `certificates.rs`: `order.rs` (the body) → `request.rs` (key, names, usages) → `policy.rs` (what
 //!   the pool allows) → `issue.rs` (signing) → `describe.rs` (what was signed).
-//! - `iam_store.rs`: policies. `operations.rs`: long-running operations. `neighbours.rs`: what
+//! - `iam_store.rs`: IAM policies. `operations.rs`: long-running operations. `neighbours.rs`: what
 //!   clients ask of other services.
 //!
 //! They all read JSON by `json.rs`, change by `mask.rs`, list by `listing.rs`, repeat by
@@ -19,6 +19,12 @@
 //! - get, list, change and revoke of certificates on a DEVOPS pool are `FAILED_PRECONDITION`;
 //! - a `requestId` is remembered for exactly 60 minutes within its location, and its repetition gets
 //!   the first answer, whatever the second body says;
+//! - without any configured identity every caller is an administrator; with one, a call needs a
+//!   token, see [`IdentityConfig`];
+//! - with `subjectMode: REFLECTED_SPIFFE` the subject is empty and the caller's SPIFFE ID the only
+//!   name, whatever the request and the pool's `identityConstraints` say; a caller without one is
+//!   refused with `INVALID_ARGUMENT`, and so is who asks for a CA certificate;
+//! - an IAM binding with a condition is refused on a pool, and grants nothing on a project;
 //! - every leaf carries basic constraints with CA:FALSE, whether they were asked for or not;
 //! - operations are done when they are first looked at, and what fails fails in the answer to the
 //!   request itself, never in an operation;
@@ -53,8 +59,10 @@ mod encoding;
 mod errors;
 mod faults;
 mod files;
+mod iam;
 mod iam_store;
 mod idempotency;
+mod identity;
 mod issue;
 mod json;
 mod keys;
@@ -83,6 +91,11 @@ pub use connection::{check_loopback, serve};
 pub use emulator::{Clock, Emulator, system_clock};
 pub use errors::{ApiError, Code, EmulatorError};
 pub use faults::{CertificateFault, Fault, FaultRule, Method};
+pub use iam_store::Binding;
+pub use identity::{
+    IdentityConfig, IdentityConfigError, Jwk, Jwks, MetadataServerConfig, Private, ProviderConfig,
+    ServiceAccountConfig, UserConfig,
+};
 pub use keys::CaKey;
 pub use ledger::{CreateRequest, Sold, Stats};
 pub use order::CreateQuery;

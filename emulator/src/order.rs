@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::errors::ApiError;
 use crate::faults::CertificateFault;
+use crate::identity::Caller;
 use crate::issue::{Authority, Issued, Terms};
-use crate::json::{from_value, parse_json};
+use crate::json::{from_body, from_value, parse_json};
 use crate::policy::Mode;
 use crate::pool::{Tier, is_resource_id};
 use crate::request::Asked;
@@ -40,22 +42,18 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    pub(crate) fn parse(pool: &Pool, body: &[u8]) -> Result<Self, ApiError> {
+    pub(crate) fn parse(pool: &Pool, caller: &Caller, body: &[u8]) -> Result<Self, ApiError> {
         let mut value = parse_json(body)?;
         let body: CreateBody = from_value(&value)?;
-        match body.subject_mode {
-            SubjectMode::Default => {}
-            SubjectMode::ReflectedSpiffe => {
-                return Err(ApiError::invalid(
-                    "subject_mode REFLECTED_SPIFFE is not supported yet by this emulator.",
-                ));
-            }
+        let reflected = match body.subject_mode {
+            SubjectMode::Default => None,
+            SubjectMode::ReflectedSpiffe => Some(caller.reflected_id()?),
             SubjectMode::RdnSequence => {
                 return Err(ApiError::invalid(
                     "subject_mode RDN_SEQUENCE is not supported by this emulator.",
                 ));
             }
-        }
+        };
         if let Some(template) = body.certificate_template {
             return Err(ApiError::not_found(&template));
         }
@@ -81,7 +79,10 @@ impl Order {
                 ));
             }
         };
-        let asked = pool.settings.issuance_policy.apply(mode, lifetime, asked)?;
+        let mut asked = pool.settings.issuance_policy.apply(mode, lifetime, asked)?;
+        if let Some(id) = reflected {
+            asked.reflect(id)?;
+        }
         let config = value.get_mut("config").map(Value::take);
         Ok(Self {
             asked,
@@ -130,6 +131,18 @@ impl Order {
         };
         Ok((certificate, serial))
     }
+}
+
+/// Whether a create request is one for the caller's own identity, which another permission governs.
+/// A body that cannot be read is not; its error comes later.
+pub(crate) fn is_for_self(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Mode {
+        #[serde(default, rename = "subjectMode")]
+        subject_mode: SubjectMode,
+    }
+    // Read as the order itself is, so that the two never disagree.
+    from_body(body).is_ok_and(|mode: Mode| mode.subject_mode == SubjectMode::ReflectedSpiffe)
 }
 
 /// The id under which the certificate is kept: none on a DEVOPS pool, which ignores it.

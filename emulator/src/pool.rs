@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::errors::ApiError;
+use crate::identity::IdentityConfig;
 use crate::keys::CaKey;
 use crate::policy::IssuancePolicy;
 use crate::scalars::NameOrNumber;
@@ -24,6 +25,8 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 pub struct EmulatorConfig {
     /// The pools, parents first.
     pub pools: Vec<PoolSpec>,
+    /// Who may call; by default everybody, as an administrator.
+    pub identities: IdentityConfig,
 }
 
 impl EmulatorConfig {
@@ -61,7 +64,15 @@ impl EmulatorConfig {
                     },
                 },
             ],
+            identities: IdentityConfig::default(),
         })
+    }
+
+    /// The same pools for the callers that `identities` names.
+    #[must_use]
+    pub fn with_identities(mut self, identities: IdentityConfig) -> Self {
+        self.identities = identities;
+        self
     }
 
     /// The same pools with keys of the kind `key` for every CA.

@@ -81,6 +81,28 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// Takes `id` as the only name, whatever was asked for. The service sets it itself, so a policy
+    /// that passes no names through does not drop it. An identity is a leaf's: no CA is made by it.
+    pub(crate) fn reflect(&mut self, id: &str) -> Result<(), ApiError> {
+        if self
+            .x509
+            .ca_options
+            .is_some_and(|options| options.is_ca == Some(true))
+        {
+            return Err(ApiError::invalid(
+                "subject_mode REFLECTED_SPIFFE: ca_options ask for a CA certificate.",
+            ));
+        }
+        self.subject = Subject::default();
+        self.names = SubjectAltNames {
+            uris: vec![id.to_owned()],
+            ..SubjectAltNames::default()
+        };
+        Ok(())
+    }
+}
+
 /// The public key to certify, proven to be well formed.
 #[derive(Debug)]
 pub(crate) struct SubjectKey {
@@ -106,7 +128,7 @@ impl SubjectKey {
     }
 
     /// From PEM: SPKI, PKCS#1 (RSA), or a CSR, of which nothing but the key is used.
-    fn from_pem(text: &[u8]) -> Result<Self, ApiError> {
+    pub(crate) fn from_pem(text: &[u8]) -> Result<Self, ApiError> {
         let (label, content) = single_pem(text).ok_or_else(|| {
             ApiError::invalid("certificate.config.public_key.key is not one block of PEM.")
         })?;
@@ -173,7 +195,7 @@ fn is_csr_label(label: &str) -> bool {
     matches!(label, "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST")
 }
 
-fn bit_length(modulus: &[u8]) -> u64 {
+pub(crate) fn bit_length(modulus: &[u8]) -> u64 {
     let mut bytes = modulus.iter().skip_while(|byte| **byte == 0);
     match bytes.next() {
         None => 0,

@@ -14,9 +14,9 @@ use serde::Serialize;
 use crate::authorities::{Deletion, Turn};
 use crate::connection::Switch;
 use crate::emulator::Emulator;
-use crate::errors::ApiError;
+use crate::errors::{ApiError, Code};
 use crate::faults::{Fault, Method};
-use crate::iam_store::granted;
+use crate::identity::{Caller, Endpoint, authorization, challenge};
 use crate::ledger::CreateRequest;
 use crate::listing::Page;
 use crate::mask::Mask;
@@ -38,12 +38,15 @@ impl Emulator {
 
 async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let endpoint = Endpoint::route(parts.uri.path());
     let call = Call::route(&parts.method, parts.uri.path());
-    let method = call.as_ref().map_or(Method::Other, |call| call.method);
+    let method = match (&endpoint, &call) {
+        (Some(endpoint), _) => endpoint.method(),
+        (None, Ok(call)) => call.method,
+        (None, Err(_)) => Method::Other,
+    };
     emulator.count(method);
-    // The one place where it can be decided whether this caller may do this: everybody may.
-    let permission = call.as_ref().ok().and_then(Call::permission);
-    tracing::debug!(?method, ?permission, "request");
+    tracing::debug!(?method, "request");
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
         let message = format!("Request payload size exceeds the limit: {BODY_LIMIT} bytes.");
         return error_response(&ApiError::invalid(message));
@@ -79,11 +82,24 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
             Fault::Certificate(_) => {}
         }
     }
+    if let Some(endpoint) = endpoint {
+        let response = endpoint.answer(&emulator.identities, &parts, &body, emulator.now());
+        return if lose_reply {
+            close(&parts).await
+        } else {
+            response
+        };
+    }
     let uri = parts.uri.clone();
+    let caller = emulator
+        .identities
+        .authenticate(authorization(&parts.headers), emulator.now());
     // Signing and writing state are work for a blocking thread.
-    let answer = tokio::task::spawn_blocking(move || match call {
-        Ok(call) => call.run(&emulator, &uri, &body),
-        Err(error) => Err(error),
+    let answer = tokio::task::spawn_blocking(move || {
+        let (call, caller) = (call?, caller?);
+        // The one place where it is decided whether this caller may do this.
+        emulator.check_access(&caller, &call, &body)?;
+        call.run(&emulator, &caller, &uri, &body)
     })
     .await;
     if lose_reply {
@@ -98,13 +114,19 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
 
 impl Call {
     /// Does what the request wants, and answers in JSON.
-    fn run(&self, emulator: &Emulator, uri: &Uri, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+    fn run(
+        &self,
+        emulator: &Emulator,
+        caller: &Caller,
+        uri: &Uri,
+        body: &[u8],
+    ) -> Result<Vec<u8>, ApiError> {
         let name = self.resource.as_str();
         let mut query = Params::parse(uri)?;
         match self.method {
             Method::CreateCertificate => {
                 let query = create_query(query)?;
-                to_json(&emulator.create_certificate(name, &query, body)?)
+                to_json(&emulator.create_certificate_for(caller, name, &query, body)?)
             }
             Method::ListCertificates
             | Method::ListCaPools
@@ -132,6 +154,13 @@ impl Call {
                 let version = query.number("options.requestedPolicyVersion")?;
                 query.finish()?;
                 to_json(&emulator.get_pool_policy(name, version.unwrap_or_default())?)
+            }
+            Method::TestIamPermissions | Method::TestProjectIamPermissions => {
+                query.finish()?;
+                if self.method == Method::TestIamPermissions {
+                    emulator.pool(name)?;
+                }
+                to_json(&emulator.test_permissions(caller, name, body)?)
             }
             _ => {
                 query.finish()?;
@@ -203,7 +232,6 @@ impl Call {
             Method::GetCaPool => to_json(&emulator.get_ca_pool(name)?),
             Method::FetchCaCerts => to_json(&emulator.fetch_ca_certs_with(name, body)?),
             Method::SetIamPolicy => to_json(&emulator.set_pool_policy(name, body)?),
-            Method::TestIamPermissions => to_json(&emulator.test_pool_permissions(name, body)?),
             Method::GetCertificateAuthority => to_json(&emulator.get_ca(name)?),
             Method::FetchCertificateAuthorityCsr => to_json(&emulator.fetch_csr(name)?),
             Method::ActivateCertificateAuthority => {
@@ -224,7 +252,6 @@ impl Call {
             Method::CancelOperation => to_json(&emulator.cancel_operation(name, body)?),
             Method::GetProjectIamPolicy => to_json(&emulator.get_project_policy(name, body)?),
             Method::SetProjectIamPolicy => to_json(&emulator.set_project_policy(name, body)?),
-            Method::TestProjectIamPermissions => to_json(&granted(body)?),
             Method::GenerateServiceIdentity => to_json(&service_identity(name)),
             _ => Err(ApiError::not_found(name)),
         }
@@ -255,7 +282,7 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(value).map_err(|error| ApiError::internal("The answer", error))
 }
 
-fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
+pub(crate) fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
     (
         status,
         [(header::CONTENT_TYPE, "application/json; charset=UTF-8")],
@@ -264,11 +291,14 @@ fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
         .into_response()
 }
 
-fn error_response(error: &ApiError) -> Response {
-    json_bytes(
-        status(error.code.http()),
-        error.body().to_string().into_bytes(),
-    )
+pub(crate) fn error_response(error: &ApiError) -> Response {
+    let body = error.body().to_string().into_bytes();
+    let mut response = json_bytes(status(error.code.http()), body);
+    if error.code == Code::Unauthenticated {
+        let headers = response.headers_mut();
+        headers.insert(header::WWW_AUTHENTICATE, challenge(error));
+    }
+    response
 }
 
 fn html(code: u16) -> Response {

@@ -204,9 +204,9 @@ proptest! {
         let Ok(call) = Call::route(&verb, &format!("/{path}{action}")) else {
             return Ok(());
         };
-        match call.run(emulator(), &uri, &body) {
+        match call.run(emulator(), &Caller::anybody(), &uri, &body) {
             Ok(answer) => prop_assert!(serde_json::from_slice::<Value>(&answer).is_ok()),
-            Err(error) => prop_assert_ne!(error.code, crate::errors::Code::Internal, "{}", error),
+            Err(error) => prop_assert_ne!(error.code, Code::Internal, "{}", error),
         }
     }
 
@@ -222,8 +222,8 @@ proptest! {
         let call = Call::route(&Verb::POST, &format!("/v1/projects/p/locations/l/{path}")).unwrap();
         let uri: Uri = format!("/x?{query}").parse().unwrap();
         let body = body.to_string().into_bytes();
-        if let Err(error) = call.run(emulator(), &uri, &body) {
-            prop_assert_ne!(error.code, crate::errors::Code::Internal, "{}", error);
+        if let Err(error) = call.run(emulator(), &Caller::anybody(), &uri, &body) {
+            prop_assert_ne!(error.code, Code::Internal, "{}", error);
         }
     }
 }
@@ -235,8 +235,13 @@ fn the_good_requests_are_good() {
     for (path, query, body) in good_requests() {
         let call = Call::route(&Verb::POST, &format!("/v1/projects/p/locations/l/{path}")).unwrap();
         let uri: Uri = format!("/x?{query}").parse().unwrap();
-        call.run(&emulator, &uri, body.to_string().as_bytes())
-            .unwrap();
+        call.run(
+            &emulator,
+            &Caller::anybody(),
+            &uri,
+            body.to_string().as_bytes(),
+        )
+        .unwrap();
     }
 }
 
@@ -314,7 +319,7 @@ fn good_requests() -> &'static [(&'static str, &'static str, Value)] {
                 json!({ "policy": {
                     "version": 3,
                     "etag": "",
-                    "bindings": [{ "role": "r", "members": ["m"], "condition": { "title": "t" } }],
+                    "bindings": [{ "role": "roles/privateca.poolReader", "members": ["allUsers"] }],
                 } }),
             ),
         ]

@@ -264,6 +264,9 @@ impl Call {
             Method::TestIamPermissions
             | Method::TestProjectIamPermissions
             | Method::GenerateServiceIdentity
+            | Method::ExchangeToken
+            | Method::GenerateAccessToken
+            | Method::GetMetadata
             | Method::Other => return None,
         };
         Some((permission, self.resource.clone()))

@@ -352,9 +352,9 @@ fn a_wrong_request_is_refused_with_the_reason() {
         ),
         (
             |b| b["subjectMode"] = json!("REFLECTED_SPIFFE"),
-            "not supported yet",
+            "knows no identities",
         ),
-        (|b| b["subjectMode"] = json!(2), "not supported yet"),
+        (|b| b["subjectMode"] = json!(2), "knows no identities"),
         (|b| b["subjectMode"] = json!("reflected"), "none of"),
         (
             |b| b["config"]["x509Config"]["caOptions"]["isCa"] = json!(true),

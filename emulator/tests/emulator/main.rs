@@ -5,11 +5,14 @@
     reason = "clippy knows tests by their attribute, not the functions that they share"
 )]
 
+mod access;
 mod activation;
 mod authorities;
 mod certificates;
 mod faults;
 mod gcloud;
+mod identities;
+mod issuer;
 mod issuing;
 mod pools;
 mod rest;

@@ -214,7 +214,11 @@ impl Server {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}/v1/{path}", self.address)
+        self.root(&format!("/v1/{path}"))
+    }
+
+    pub(crate) fn root(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     /// Sends a request; the answer is the HTTP status and the JSON.
