@@ -76,9 +76,12 @@ impl Identities {
             return Err(denied());
         };
         let issued = self.issue(principal, scopes, lifetime, now)?;
+        // Google's client for Python takes whole seconds only.
+        let expire_time = Timestamp::from_second(issued.expires.as_second())
+            .map_err(|error| ApiError::internal("The token's expiry", error))?;
         Ok(GenerateAnswer {
             access_token: issued.token,
-            expire_time: issued.expires,
+            expire_time,
         })
     }
 
