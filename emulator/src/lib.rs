@@ -93,7 +93,7 @@ pub use errors::{ApiError, Code, EmulatorError};
 pub use faults::{CertificateFault, Fault, FaultRule, Method};
 pub use iam_store::Binding;
 pub use identity::{
-    IdentityConfig, IdentityConfigError, Jwk, Jwks, MetadataServerConfig, Private, ProviderConfig,
+    IdentityConfig, IdentityConfigError, Jwk, Jwks, MetadataServerConfig, ProviderConfig,
     ServiceAccountConfig, UserConfig,
 };
 pub use keys::CaKey;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::jwk::Jwks;
 use crate::iam_store::Binding;
@@ -34,27 +34,21 @@ pub(super) const HOUR: u32 = 3600;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct IdentityConfig {
     /// People, each with an access token that never expires, for gcloud's
     /// `CLOUDSDK_AUTH_ACCESS_TOKEN`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserConfig>,
     /// Service accounts.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service_accounts: Vec<ServiceAccountConfig>,
     /// Workload identity providers, whose tokens the token service exchanges.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<ProviderConfig>,
     /// The metadata server of the machine that callers run on; none when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_server: Option<MetadataServerConfig>,
     /// IAM members that may do everything, so that somebody can set the pools up.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub administrators: Vec<String>,
     /// Roles that hold on every pool of every project, as if each project's policy had them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bindings: Vec<Binding>,
     /// How long an issued access token lives, in seconds: 1 to 3600.
     pub token_lifetime_seconds: u32,
@@ -75,7 +69,7 @@ impl Default for IdentityConfig {
 }
 
 /// A person.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserConfig {
     /// The mail address: in IAM the member `user:EMAIL`.
@@ -93,24 +87,24 @@ impl fmt::Debug for UserConfig {
 }
 
 /// A service account: in IAM the member `serviceAccount:EMAIL`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceAccountConfig {
     /// Its address, usually `NAME@PROJECT.iam.gserviceaccount.com`.
     pub email: String,
     /// Public keys that verify the JWTs which the account's key file signs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub jwks: Option<Jwks>,
     /// The same in PEM: `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub public_keys: Vec<String>,
     /// IAM members that may take tokens of this account (`iam.serviceAccounts.getAccessToken`).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub impersonators: Vec<String>,
 }
 
 /// An issuer of tokens that the token service exchanges for access tokens.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProviderConfig {
     /// The `audience` of the exchange:
@@ -124,41 +118,41 @@ pub struct ProviderConfig {
     pub jwks: Jwks,
     /// What the tokens may have as `aud`. When empty: the audience itself, with and without
     /// `https:` before it, and for GKE `PROJECT.svc.id.goog`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub allowed_audiences: Vec<String>,
     /// The project's number, which GKE's form of the audience lacks and the names of its
     /// principals have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub project_number: Option<u64>,
     /// The trust domain of the SPIFFE IDs; `PROJECT.svc.id.goog` for GKE and
     /// `POOL.global.NUMBER.workload.id.goog` otherwise when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub trust_domain: Option<String>,
     /// The SPIFFE ID of a caller, with `{trustDomain}`, `{subject}` and, for the subjects
     /// `system:serviceaccount:NAMESPACE:NAME` of Kubernetes, `{namespace}` and `{serviceAccount}`.
     /// `spiffe://{trustDomain}/ns/{namespace}/sa/{serviceAccount}` when absent. A caller for whom
     /// this gives no valid SPIFFE ID has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub spiffe_id: Option<String>,
 }
 
 /// What a machine's metadata server tells.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MetadataServerConfig {
     /// Address of the service account that the machine runs as; one of the configured ones.
     pub service_account: String,
     /// The project's id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub project_id: Option<String>,
     /// The project's number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub numeric_project_id: Option<u64>,
     /// The GKE cluster's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub cluster_name: Option<String>,
     /// The GKE cluster's region or zone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub cluster_location: Option<String>,
 }
 

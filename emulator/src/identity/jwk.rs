@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::PublicKeyData as _;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::encoding::{pem, single_pem};
@@ -19,14 +19,14 @@ const MAX_KEYS: usize = 64;
 const MAX_MEMBER: usize = 2048;
 
 /// A set of public keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Jwks {
     /// The keys. Those of a kind or for a use that verifies no token here are left out.
     pub keys: Vec<Jwk>,
 }
 
 /// One public key. Members that this emulator does not use are ignored, as RFC 7517 asks.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 #[expect(
     missing_docs,
@@ -34,33 +34,24 @@ pub struct Jwks {
 )]
 pub struct Jwk {
     pub kty: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub alg: Option<String>,
-    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "use")]
     pub key_use: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub n: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub e: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub crv: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub x: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub y: Option<String>,
     /// Only to refuse it: the secret member of every kind of private key but the symmetric one.
-    #[serde(skip_serializing)]
-    pub d: Option<Private>,
+    d: Option<Private>,
     /// Only to refuse it: the symmetric key.
-    #[serde(skip_serializing)]
-    pub k: Option<Private>,
+    k: Option<Private>,
 }
 
 /// Stands for a secret that was read over and dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Private;
+struct Private;
 
 impl<'de> Deserialize<'de> for Private {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

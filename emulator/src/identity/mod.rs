@@ -36,7 +36,7 @@ pub use config::{
 };
 pub(crate) use endpoint::{Endpoint, authorization};
 use jwk::VerifyingKey;
-pub use jwk::{Jwk, Jwks, Private};
+pub use jwk::{Jwk, Jwks};
 use jwt::Jwt;
 use provider::Provider;
 pub(crate) use refusals::challenge;

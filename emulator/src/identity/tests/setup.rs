@@ -175,6 +175,46 @@ fn providers_that_make_no_sense_are_refused_with_their_field() {
 }
 
 #[test]
+fn a_configuration_may_be_written_in_yaml() {
+    let (x, y) = (
+        keys().generic.jwk()["x"].clone(),
+        keys().generic.jwk()["y"].clone(),
+    );
+    let pem = crate::encoding::pem("RSA PUBLIC KEY", keys().account.public());
+    let pem = pem.replace('\n', "\n        ");
+    let text = format!(
+        "
+users:
+- email: admin@example.com
+  accessToken: a-made-up-admin-token
+administrators: [user:admin@example.com]
+serviceAccounts:
+- email: {ACCOUNT}
+  publicKeys:
+    - |
+        {pem}
+providers:
+- audience: {GKE}
+  projectNumber: 77
+  issuer: {CLUSTER}
+  trustDomain: example.org
+  jwks: {{\"keys\":[{{\"use\":\"sig\",\"kty\":\"EC\",\"kid\":\"a\",\"crv\":\"P-256\",\"alg\":\"ES256\",\"x\":{x},\"y\":{y}}}]}}
+metadataServer:
+  serviceAccount: {ACCOUNT}
+  numericProjectId: 77
+bindings:
+- role: roles/privateca.workloadCertificateRequester
+  members:
+  - principalSet://iam.googleapis.com/projects/77/locations/global/workloadIdentityPools/my-project.svc.id.goog/*
+"
+    );
+    let config: IdentityConfig = serde_saphyr::from_str(&text).unwrap();
+    config.validate().unwrap();
+    assert_eq!(config.providers[0].project_number, Some(77));
+    assert_eq!(config.token_lifetime_seconds, 3600);
+}
+
+#[test]
 fn public_keys_come_as_pem_too() {
     let pkcs1 = crate::encoding::pem("RSA PUBLIC KEY", keys().account.public());
     let certificate = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap();
