@@ -1,14 +1,17 @@
 //! One client for every call to CA Service.
 use std::time::Duration;
 
-use certagent_core::{issued::RawChain, pool::CaPoolName, request::PreparedRequest};
+use certagent_core::{
+    issued::RawChain,
+    pool::CaPoolName,
+    request::{PreparedRequest, SubjectMode},
+};
 use certagent_svid::Certificate;
 use reqwest::{
     RequestBuilder, Response, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
 
 use super::{
     ca_bundle::Roots,
@@ -80,9 +83,11 @@ impl CasClient {
             .append_pair("requestId", &request.request_id);
         let call = self.http.post(url).header(CONTENT_TYPE, "application/json");
         let call = call.body(request.body.clone());
-        let answer: CertificateAnswer = self
-            .call(Call::CreateCertificate, &request.pool, call, caller)
-            .await?;
+        let method = match request.plan.subject_mode {
+            SubjectMode::Default => Call::CreateCertificate,
+            SubjectMode::ReflectedSpiffe => Call::CreateCertificateForSelf,
+        };
+        let answer: CertificateAnswer = self.call(method, &request.pool, call, caller).await?;
         Ok(answer.into())
     }
 
@@ -214,12 +219,9 @@ impl CasClient {
 }
 
 fn bearer(token: &Token) -> Result<HeaderValue, Reason> {
-    let text = Zeroizing::new(format!("Bearer {}", token.expose()));
-    let mut value = HeaderValue::from_str(&text).map_err(|_holds_the_token| Reason::Unusable {
+    token.bearer().map_err(|_odd| Reason::Unusable {
         detail: "the access token has characters that no token has".into(),
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
+    })
 }
 
 /// The service's no to whom the call was `shown` as, with as much of its reason as it gave.

@@ -22,6 +22,8 @@ const UNAUTHENTICATED: u16 = 401;
 pub enum Call {
     /// Asks for a certificate.
     CreateCertificate,
+    /// The same, for the caller's own identity.
+    CreateCertificateForSelf,
     /// Fetches a certificate by its id.
     GetCertificate,
     /// Asks for a pool's tier and policy.
@@ -223,7 +225,7 @@ fn answered(call: Call, http: u16, status: Option<&str>) -> &'static str {
         (300..=399, _) => "redirects are not followed; name CA Service itself as the endpoint",
         (404, _) if call == Call::GetCertificate => "the pool keeps no certificate under this id",
         (404, _) => "compare the name in the configuration with the pools that exist there",
-        (409, Some("ALREADY_EXISTS")) if call == Call::CreateCertificate => {
+        (409, Some("ALREADY_EXISTS")) if call.creates() => {
             "the ids of this request were used before, for this key"
         }
         (412, _) | (400, Some("FAILED_PRECONDITION")) => {
@@ -272,17 +274,26 @@ impl Call {
     /// The name of the method, as audit logs show it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::CreateCertificate => "CreateCertificate",
+            Self::CreateCertificate | Self::CreateCertificateForSelf => "CreateCertificate",
             Self::GetCertificate => "GetCertificate",
             Self::GetCaPool => "GetCaPool",
             Self::FetchCaCerts => "FetchCaCerts",
         }
     }
 
+    /// Whether it asks for a certificate.
+    fn creates(self) -> bool {
+        matches!(
+            self,
+            Self::CreateCertificate | Self::CreateCertificateForSelf
+        )
+    }
+
     /// The permission that the call needs.
     pub fn permission(self) -> &'static str {
         match self {
             Self::CreateCertificate => "privateca.certificates.create",
+            Self::CreateCertificateForSelf => "privateca.certificates.createForSelf",
             Self::GetCertificate => "privateca.certificates.get",
             Self::GetCaPool | Self::FetchCaCerts => "privateca.caPools.get",
         }

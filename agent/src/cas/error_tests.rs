@@ -26,7 +26,9 @@ fn answer(http: u16, status: &str, message: &str) -> Reason {
 
 #[test]
 fn each_message_says_what_happened_and_the_next_step() {
-    use Call::{CreateCertificate, FetchCaCerts, GetCaPool, GetCertificate};
+    use Call::{
+        CreateCertificate, CreateCertificateForSelf, FetchCaCerts, GetCaPool, GetCertificate,
+    };
     let seconds = |s| Some(Duration::from_secs(s));
     for (call, reason, wait, expected) in [
         (
@@ -49,6 +51,12 @@ fn each_message_says_what_happened_and_the_next_step() {
             answer(403, "PERMISSION_DENIED", "no"),
             None,
             "HTTP 403 PERMISSION_DENIED, \"no\"; the caller lacks privateca.certificates.create: grant it roles/privateca.certificateRequester on the pool, and check that the pool exists",
+        ),
+        (
+            CreateCertificateForSelf,
+            answer(403, "PERMISSION_DENIED", ""),
+            None,
+            "HTTP 403 PERMISSION_DENIED; the caller lacks privateca.certificates.createForSelf: grant it roles/privateca.workloadCertificateRequester on the pool, and check that the pool exists",
         ),
         (
             FetchCaCerts,

@@ -1,15 +1,29 @@
 //! Who we are to Google: the access token that a call carries.
 pub mod ambient;
 mod answer;
+pub mod audience;
+mod choice;
 mod credentials;
+pub mod exchange;
 mod metadata;
+mod scrub;
+mod sts;
+mod subject;
+#[cfg(test)]
+mod token_lab;
 
 use std::{ffi::OsString, fmt, path::Path, sync::Arc, time::Duration};
 
+use certagent_core::request::SubjectMode;
+use reqwest::header::{HeaderValue, InvalidHeaderValue};
 use zeroize::Zeroizing;
 
 use crate::{cas::Endpoint, clock::SharedClock};
 use ambient::Ambient;
+
+pub use audience::{Audience, AudienceError, ServiceAccount, ServiceAccountError};
+pub use choice::IdentityChoice;
+pub use exchange::{Exchange, ExchangeOptions, Impersonate, TokenFiles};
 
 /// What tokens are good for: CA Service has no narrower scope.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -22,6 +36,16 @@ pub enum Caller {
     Agent,
     /// A workload's: its own token is exchanged for one of Google's.
     Workload(SubjectToken),
+}
+
+impl Caller {
+    /// Who puts the name into a certificate that is asked for with this identity.
+    pub fn subject_mode(&self) -> SubjectMode {
+        match self {
+            Self::Agent => SubjectMode::Default,
+            Self::Workload(_) => SubjectMode::ReflectedSpiffe,
+        }
+    }
 }
 
 /// Where a workload's own token comes from.
@@ -61,6 +85,8 @@ pub enum Identity {
     Anonymous,
     /// The agent's own, the same for every caller.
     Ambient(Arc<Ambient>),
+    /// Each workload's own: its token is exchanged.
+    Reflected(Exchange),
     /// Always this token.
     #[cfg(test)]
     Given(Token),
@@ -76,10 +102,11 @@ impl Identity {
     }
 
     /// The token for one call; none where nobody asks for one.
-    pub async fn token(&self, _caller: &Caller) -> Result<Option<Token>, IdentityError> {
+    pub async fn token(&self, caller: &Caller) -> Result<Option<Token>, IdentityError> {
         match self {
             Self::Anonymous => Ok(None),
             Self::Ambient(ambient) => ambient.token().await.map(Some),
+            Self::Reflected(exchange) => exchange.token(caller).await.map(Some),
             #[cfg(test)]
             Self::Given(token) => Ok(Some(token.clone())),
         }
@@ -91,16 +118,21 @@ impl Identity {
         match self {
             Self::Anonymous => false,
             Self::Ambient(ambient) => ambient.refused(token).await,
+            Self::Reflected(exchange) => {
+                exchange.refused(token);
+                true
+            }
             #[cfg(test)]
             Self::Given(_) => false,
         }
     }
 
     /// Whom a call shows itself as.
-    pub fn shown(&self, _caller: &Caller) -> Shown {
+    pub fn shown(&self, caller: &Caller) -> Shown {
         match self {
             Self::Anonymous => Shown::Nobody,
             Self::Ambient(ambient) => ambient.shown(),
+            Self::Reflected(exchange) => exchange.shown(caller),
             #[cfg(test)]
             Self::Given(_) => Shown::File("a test".to_owned()),
         }
@@ -117,6 +149,8 @@ pub enum Shown {
     File(String),
     /// The service account of this metadata server.
     Metadata(String),
+    /// The workload with the token in this file, or whoever may speak for the agent.
+    Exchanged(String),
 }
 
 impl Shown {
@@ -132,6 +166,10 @@ impl Shown {
                 "check that the service account of this machine or pod still exists and is \
                  enabled, and has the scope cloud-platform"
             }
+            Self::Exchanged(_) => {
+                "check that the workload identity pool and its provider still exist and are \
+                 enabled, and the clock of this machine"
+            }
         }
     }
 }
@@ -142,6 +180,7 @@ impl fmt::Display for Shown {
             Self::Nobody => f.write_str("no identity"),
             Self::File(file) => write!(f, "the identity in {file}"),
             Self::Metadata(server) => write!(f, "the identity of {server}"),
+            Self::Exchanged(whose) => write!(f, "the exchanged identity of {whose}"),
         }
     }
 }
@@ -190,7 +229,15 @@ impl Token {
         Self(Zeroizing::new(text))
     }
 
-    /// The text, for the header alone.
+    /// The header that shows the token. It is marked as a secret.
+    pub(crate) fn bearer(&self) -> Result<HeaderValue, InvalidHeaderValue> {
+        let text = Zeroizing::new(format!("Bearer {}", self.expose()));
+        let mut value = HeaderValue::from_str(&text)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// The text, for whoever it is meant for.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

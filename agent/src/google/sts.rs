@@ -1,0 +1,419 @@
+//! The two calls that make an access token of a workload's own token: the exchange at Google's
+//! Security Token Service, and the impersonation of a service account.
+use std::{fmt, path::Path, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{
+    RequestBuilder,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{
+    IdentityError, SCOPE, Token,
+    audience::{Audience, ServiceAccount},
+    scrub::scrub,
+    subject::{Claims, Subject},
+};
+use crate::cas::{
+    ClientError, Endpoint, Roots,
+    error::{LONGEST_TEXT, printable},
+    transport::{self, ReadError, Timeouts},
+};
+
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// The longest access token that is believed to be one, in bytes.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// The longest that a token of either service lasts, in seconds, whatever its answer says.
+const LONGEST_LIFETIME: i64 = 12 * 3600;
+
+/// The lifetime that a service account's token is asked for: the longest without an exception in
+/// the organisation's policy (google/iam/credentials/v1/common.proto).
+const IMPERSONATION: Duration = Duration::from_secs(3600);
+
+const AGAIN: &str =
+    "it is asked again by itself; if this goes on, look at the network on the way to it";
+
+/// An access token, and how long it lasts from when it was asked for.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) token: Token,
+    pub(super) lifetime: SignedDuration,
+}
+
+/// Google's Security Token Service.
+pub(super) struct Sts {
+    service: Service,
+    pub(super) audience: Audience,
+}
+
+/// The service account whose tokens are used in the end, and who makes them.
+pub(super) struct Impersonation {
+    service: Service,
+    pub(super) account: ServiceAccount,
+}
+
+/// Where either is.
+struct Service {
+    http: reqwest::Client,
+    endpoint: Endpoint,
+    timeouts: Timeouts,
+}
+
+impl Sts {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        roots: &Roots,
+        audience: Audience,
+        timeouts: Timeouts,
+    ) -> Result<Self, ClientError> {
+        let service = Service::new(endpoint, roots, timeouts)?;
+        Ok(Self { service, audience })
+    }
+
+    /// Where it is.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.service.endpoint
+    }
+
+    /// Exchanges the token that was read from `file`, by RFC 8693.
+    pub(super) async fn exchange(
+        &self,
+        subject: &Subject,
+        file: &Path,
+    ) -> Result<Granted, IdentityError> {
+        let failed = |what: Failure| {
+            let what = what.scrubbed(&[subject.token.expose()]);
+            let advice = self.advice(&what, &subject.claims);
+            let about = format!("the token in {} is not exchanged", file.display());
+            what.into_error(&self.service.endpoint, &about, &advice)
+        };
+        let form = form(&self.audience, &subject.token);
+        let request = self
+            .service
+            .http
+            .post(self.service.endpoint.url("/v1/token"));
+        let request = request
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form);
+        let body = self.service.call(request).await.map_err(failed)?;
+        let answer: StsAnswer =
+            serde_json::from_slice(&body).map_err(|_not_json| failed(Failure::NotUnderstood))?;
+        let token = usable(answer.access_token).ok_or_else(|| failed(Failure::NotUnderstood))?;
+        let seconds = answer.expires_in.as_ref().and_then(seconds).unwrap_or(0);
+        let lifetime = SignedDuration::from_secs(seconds.clamp(0, LONGEST_LIFETIME));
+        Ok(Granted { token, lifetime })
+    }
+
+    fn advice(&self, failure: &Failure, claims: &Claims) -> String {
+        let audience = &self.audience;
+        let (http, code) = match failure {
+            Failure::Answer { http, code, .. } if failure.is_permanent() => (http, code),
+            _ => return failure.advice("--sts-endpoint and --sts-audience"),
+        };
+        match (http, code.as_deref()) {
+            (_, Some("invalid_target")) => {
+                format!("compare --sts-audience {audience} with the pools and providers that exist")
+            }
+            (403, _) => format!(
+                "check that the Security Token Service API is enabled in the project of {audience}, and that pool and provider are not disabled"
+            ),
+            (400, Some("invalid_grant")) | (401, _) => {
+                let audience_of = claims.audience.as_deref().unwrap_or("nobody");
+                let issuer = claims.issuer.as_deref().unwrap_or("nobody");
+                format!(
+                    "the token is for the audience \"{audience_of}\" and of the issuer \"{issuer}\": compare both with what the provider of {audience} allows"
+                )
+            }
+            (400..=499, Some(_)) => {
+                format!("compare --sts-audience {audience} with the pool's provider")
+            }
+            _ => failure.advice("--sts-endpoint and --sts-audience"),
+        }
+    }
+}
+
+/// The form of RFC 8693, section 2.1, as Google's clients fill it in
+/// (google-auth-library-python, `google/oauth2/sts.py`).
+fn form(audience: &Audience, subject: &Token) -> String {
+    form_urlencoded::Serializer::new(String::new())
+        .append_pair(
+            "grant_type",
+            "urn:ietf:params:oauth:grant-type:token-exchange",
+        )
+        .append_pair("audience", audience.as_str())
+        .append_pair("scope", SCOPE)
+        .append_pair(
+            "requested_token_type",
+            "urn:ietf:params:oauth:token-type:access_token",
+        )
+        .append_pair("subject_token", subject.expose())
+        .append_pair("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
+        .finish()
+}
+
+#[derive(Deserialize)]
+struct StsAnswer {
+    access_token: String,
+    /// Seconds, as a number or as a text.
+    expires_in: Option<Value>,
+}
+
+fn seconds(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+impl Impersonation {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        roots: &Roots,
+        account: ServiceAccount,
+        timeouts: Timeouts,
+    ) -> Result<Self, ClientError> {
+        let service = Service::new(endpoint, roots, timeouts)?;
+        Ok(Self { service, account })
+    }
+
+    /// Asks for a token of the service account, as whoever `federated` is.
+    pub(super) async fn token(
+        &self,
+        federated: &Token,
+        now: Timestamp,
+    ) -> Result<Granted, IdentityError> {
+        let failed = |what: Failure| {
+            let what = what.scrubbed(&[federated.expose()]);
+            let advice = self.advice(&what);
+            let about = format!("no token of {}", self.account);
+            what.into_error(&self.service.endpoint, &about, &advice)
+        };
+        let path = format!(
+            "/v1/projects/-/serviceAccounts/{}:generateAccessToken",
+            self.account
+        );
+        let lifetime = format!("{}s", IMPERSONATION.as_secs());
+        let body = json!({ "scope": [SCOPE], "lifetime": lifetime });
+        let header = federated
+            .bearer()
+            .map_err(|_odd| failed(Failure::NotUnderstood))?;
+        let request = self.service.http.post(self.service.endpoint.url(&path));
+        let request = request.header(AUTHORIZATION, header).json(&body);
+        let body = self.service.call(request).await.map_err(failed)?;
+        let answer: ImpersonationAnswer =
+            serde_json::from_slice(&body).map_err(|_not_json| failed(Failure::NotUnderstood))?;
+        let token = usable(answer.access_token).ok_or_else(|| failed(Failure::NotUnderstood))?;
+        let until = answer.expire_time.parse::<Timestamp>().unwrap_or(now);
+        let longest = SignedDuration::from_secs(LONGEST_LIFETIME);
+        let lifetime = until
+            .duration_since(now)
+            .clamp(SignedDuration::ZERO, longest);
+        Ok(Granted { token, lifetime })
+    }
+
+    fn advice(&self, failure: &Failure) -> String {
+        let account = &self.account;
+        match failure {
+            Failure::Answer { http: 403, .. } => format!(
+                "grant the workload's identity roles/iam.workloadIdentityUser on {account}, and check that the IAM Service Account Credentials API is enabled in its project"
+            ),
+            Failure::Answer { http: 404, .. } => {
+                format!("check --impersonate: compare {account} with the accounts that exist")
+            }
+            _ => failure.advice("--iamcredentials-endpoint and --impersonate"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImpersonationAnswer {
+    access_token: String,
+    #[serde(default)]
+    expire_time: String,
+}
+
+/// The text as a token, if a header can carry it.
+fn usable(text: String) -> Option<Token> {
+    let is_good =
+        (1..=MAX_TOKEN_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    let token = Token::new(text);
+    is_good.then_some(token)
+}
+
+impl Service {
+    fn new(endpoint: &Endpoint, roots: &Roots, timeouts: Timeouts) -> Result<Self, ClientError> {
+        Ok(Self {
+            http: transport::client(endpoint, roots, timeouts)?,
+            endpoint: endpoint.clone(),
+            timeouts,
+        })
+    }
+
+    /// The body of a good answer: with a token in it, so that nothing of it may be shown.
+    async fn call(&self, request: RequestBuilder) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let response = request.send().await.map_err(|error| self.broken(&error))?;
+        let status = response.status();
+        let retry_after = transport::retry_after(response.headers());
+        let body = transport::read(response, MAX_ANSWER_BYTES).await;
+        let body = body.map(Zeroizing::new).map_err(|error| match error {
+            ReadError::TooLarge => Failure::TooLarge,
+            ReadError::Http(error) => self.broken(&error),
+        });
+        if status.is_success() {
+            return body;
+        }
+        let (code, message) = words(body.as_deref().map_or(&[], Vec::as_slice));
+        Err(Failure::Answer {
+            http: status.as_u16(),
+            code,
+            message,
+            retry_after,
+        })
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> Failure {
+        let detail = transport::root_cause(error);
+        if transport::is_tls_fault(error) {
+            Failure::Tls { detail }
+        } else if error.is_timeout() {
+            Failure::Timeout {
+                after: self.timeouts.attempt,
+            }
+        } else {
+            Failure::Broken { detail }
+        }
+    }
+}
+
+/// What the service says: by OAuth's rules a code and a description, or Google's own error body.
+/// What is neither, such as a web page, is shown by its beginning.
+fn words(body: &[u8]) -> (Option<String>, String) {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    match serde_json::from_slice::<Value>(body) {
+        Ok(answer) => {
+            let error = answer.get("error");
+            match error {
+                Some(Value::Object(error)) => (
+                    text(error.get("status")),
+                    text(error.get("message")).unwrap_or_default(),
+                ),
+                error => (
+                    text(error),
+                    text(answer.get("error_description")).unwrap_or_default(),
+                ),
+            }
+        }
+        Err(_not_json) => {
+            let head = body.get(..LONGEST_TEXT * 8).unwrap_or(body);
+            (None, String::from_utf8_lossy(head).into_owned())
+        }
+    }
+}
+
+/// Why a call brought no token. Texts from outside are not shown before [`Failure::scrubbed`].
+enum Failure {
+    Tls {
+        detail: String,
+    },
+    Broken {
+        detail: String,
+    },
+    Timeout {
+        after: Duration,
+    },
+    TooLarge,
+    NotUnderstood,
+    Answer {
+        http: u16,
+        code: Option<String>,
+        message: String,
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Failure {
+    /// Without control characters, and without anything of the secrets that were sent.
+    fn scrubbed(mut self, secrets: &[&str]) -> Self {
+        if let Self::Answer { code, message, .. } = &mut self {
+            *message = printable(&scrub(message, secrets), LONGEST_TEXT);
+            *code = code
+                .take()
+                .map(|code| printable(&scrub(&code, secrets), 40));
+        }
+        self
+    }
+
+    /// Only a change of something helps: the request came to somebody who refuses it.
+    fn is_permanent(&self) -> bool {
+        matches!(self, Self::Answer { http, .. }
+            if (300..500).contains(http) && !matches!(http, 408 | 425 | 429))
+    }
+
+    /// The next step; `flags` are those that say who is asked.
+    fn advice(&self, flags: &str) -> String {
+        let text = match self {
+            Self::Answer { .. } if self.is_permanent() => {
+                return format!("check {flags}");
+            }
+            Self::Tls { .. } => "check --ca-bundle, and that nothing in between answers instead",
+            Self::Answer { http: 429, .. } => "a quota is used up; it is asked again by itself",
+            Self::TooLarge | Self::NotUnderstood => {
+                "check that the endpoint is Google's or an emulator's, and that nothing in between answers instead"
+            }
+            Self::Broken { .. } | Self::Timeout { .. } | Self::Answer { .. } => AGAIN,
+        };
+        text.to_owned()
+    }
+
+    fn into_error(self, endpoint: &Endpoint, about: &str, advice: &str) -> IdentityError {
+        let retry_after = match &self {
+            Self::Answer { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        IdentityError {
+            detail: format!("{about} by {endpoint}: {self}; {advice}"),
+            is_permanent: self.is_permanent(),
+            retry_after,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls { detail } => write!(f, "it does not prove who it is ({detail})"),
+            Self::Broken { detail } => write!(f, "no connection, or it broke ({detail})"),
+            Self::Timeout { after } => write!(f, "no answer within {after:?}"),
+            Self::TooLarge => write!(f, "the answer is more than {} KiB", MAX_ANSWER_BYTES / 1024),
+            Self::NotUnderstood => f.write_str("it says yes, and sends no usable access token"),
+            Self::Answer {
+                http,
+                code,
+                message,
+                ..
+            } => {
+                write!(f, "HTTP {http}")?;
+                if let Some(code) = code {
+                    write!(f, " {code}")?;
+                }
+                if message.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, ", \"{message}\"")
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "sts_tests.rs"]
+mod tests;
