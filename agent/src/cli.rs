@@ -11,6 +11,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use certagent_core::{
     algorithm::KeyAlgorithm,
     config::{Settings, WorkloadSpec, WorkloadVolumeSpec},
+    request::SubjectMode,
 };
 use certagent_svid::TrustDomain;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -96,7 +97,7 @@ Examples:
 Edits of the configuration take effect at each certificate's next renewal.
 
 {EXIT_CODES}"))]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Wait until a directory holds a valid credential: for init containers
     #[command(after_help = format!("\
 Example:
@@ -207,6 +208,32 @@ pub(crate) struct RunArgs {
     /// The one workload, if it is not a document.
     #[command(flatten)]
     pub(crate) workload: WorkloadArgs,
+    /// How workloads' tokens are exchanged.
+    #[command(flatten)]
+    pub(crate) exchange: ExchangeArgs,
+}
+
+/// How the tokens of workloads become access tokens.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "With --identity reflected")]
+pub(crate) struct ExchangeArgs {
+    /// The pool and the provider at which workloads' tokens are exchanged:
+    /// //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER,
+    /// or on GKE `identitynamespace:POOL:CLUSTER_URL`
+    #[arg(long, value_name = "AUDIENCE", env = "CERTAGENT_STS_AUDIENCE")]
+    pub(crate) sts_audience: Option<String>,
+    /// Where they are exchanged
+    #[arg(long, value_name = "URL", env = "CERTAGENT_STS_ENDPOINT")]
+    #[arg(default_value = "https://sts.googleapis.com")]
+    pub(crate) sts_endpoint: String,
+    /// Look at pools and their roots as this service account, which a workload may impersonate.
+    /// Certificates are always asked for with the workload's own identity
+    #[arg(long, value_name = "EMAIL", env = "CERTAGENT_IMPERSONATE")]
+    pub(crate) impersonate: Option<String>,
+    /// Where tokens of the service account are made
+    #[arg(long, value_name = "URL", env = "CERTAGENT_IAMCREDENTIALS_ENDPOINT")]
+    #[arg(default_value = "https://iamcredentials.googleapis.com")]
+    pub(crate) iamcredentials_endpoint: String,
 }
 
 /// Exactly one workload by flags.
@@ -233,6 +260,14 @@ pub(crate) struct WorkloadArgs {
         requires = "volume"
     )]
     pub(crate) service_account: Option<String>,
+    /// The file with its own token, for --identity reflected
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CERTAGENT_TOKEN_FILE",
+        requires = "volume"
+    )]
+    pub(crate) token_file: Option<String>,
 }
 
 impl RunArgs {
@@ -242,12 +277,13 @@ impl RunArgs {
             volume,
             namespace,
             service_account,
+            token_file,
         } = &self.workload;
         let workload = volume.as_ref().map(|volume| WorkloadSpec {
             trust_domain: None,
             namespace: namespace.clone(),
             service_account: service_account.clone(),
-            token_file: None,
+            token_file: token_file.clone(),
             volume: Some(WorkloadVolumeSpec {
                 path: Some(volume.clone()),
                 allow_disk: Some(self.allow_disk),
@@ -257,7 +293,10 @@ impl RunArgs {
         Settings {
             lift_minimums: self.lift_minimums,
             trust_domain: self.trust_domain.clone(),
-            subject_mode: None,
+            subject_mode: Some(
+                self.identity
+                    .map_or(SubjectMode::Default, IdentityMode::subject_mode),
+            ),
             workload,
         }
     }
@@ -314,6 +353,9 @@ pub(crate) struct ValidateArgs {
     #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
     #[arg(value_parser = value::trust_domain)]
     pub(crate) trust_domain: Option<TrustDomain>,
+    /// Who would call CA Service, as `run` would be told: what a workload needs depends on it
+    #[arg(long, value_enum, value_name = "WHO", env = "CERTAGENT_IDENTITY")]
+    pub(crate) identity: Option<IdentityMode>,
     /// Accept validities and windows that are too short for anything but tests
     #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]
     pub(crate) lift_minimums: bool,

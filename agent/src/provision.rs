@@ -155,11 +155,7 @@ pub async fn provision(
     let began = context.clock.now();
     let config = Arc::clone(&context.config.borrow().config);
     let trust = Arc::clone(&context.trust.borrow());
-    let plan = IssuePlan::new(
-        &config.certificates,
-        &config.trust,
-        held.spiffe_id().clone(),
-    )?;
+    let plan = held.plan(&config)?;
     let bundle = trust
         .bundle(held.trust_domain())
         .ok_or_else(|| ProvisionError::NoRoots {
@@ -195,12 +191,7 @@ pub fn resumes(context: &Context, held: &mut Held) -> Result<bool, ProvisionErro
 pub async fn ca_until(context: &Context, held: &Held) -> Option<Timestamp> {
     let config = Arc::clone(&context.config.borrow().config);
     let trust = Arc::clone(&context.trust.borrow());
-    let plan = IssuePlan::new(
-        &config.certificates,
-        &config.trust,
-        held.spiffe_id().clone(),
-    )
-    .ok()?;
+    let plan = held.plan(&config).ok()?;
     let bundle = trust.bundle(held.trust_domain())?;
     let pool = config.certificates.pools.first()?;
     let behalf = held.behalf(context.clock.now());
@@ -351,7 +342,7 @@ fn usable_pending(
         held.clear_pending().map_err(Box::new)?;
         return Ok(None);
     }
-    if request.plan.spiffe_id != *held.spiffe_id() || !request.may_be_replayed(now) {
+    if !held.is_for_us(&request) || !request.may_be_replayed(now) {
         drop_pending(context, held)?;
         return Ok(None);
     }

@@ -19,7 +19,7 @@ use certagent::{
     cas::Endpoint,
     clock::{Clock as _, ManualClock, SharedClock},
     config::ConfigFiles,
-    google::IdentityMode,
+    google::IdentityChoice,
     run::agent::{self, AgentOptions, RunningAgent},
     status::VolumeStatus,
 };
@@ -223,7 +223,7 @@ spec:
         AgentOptions {
             config: ConfigFiles::new(vec![self.config_dir()], self.settings()),
             endpoint: Endpoint::parse(&self.endpoint).expect("an endpoint"),
-            identity: IdentityMode::None,
+            identity: IdentityChoice::None,
             ca_bundle: None,
             state_dir: self.state_dir(),
             allow_disk: true,

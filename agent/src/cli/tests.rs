@@ -125,7 +125,19 @@ fn flags_for_one_workload_become_a_workload_without_its_own_trust_domain() {
     let Command::Run(args) = parse("run --config a").unwrap().command else {
         panic!()
     };
-    assert_eq!(args.settings(), Settings::default());
+    let settings = Settings {
+        subject_mode: Some(SubjectMode::Default),
+        ..Settings::default()
+    };
+    assert_eq!(args.settings(), settings);
+
+    let line = "run --config a --volume v --namespace n --service-account s --token-file t --identity reflected";
+    let Command::Run(args) = parse(line).unwrap().command else {
+        panic!()
+    };
+    let settings = args.settings();
+    assert_eq!(settings.subject_mode, Some(SubjectMode::ReflectedSpiffe));
+    assert_eq!(settings.workload.unwrap().token_file.as_deref(), Some("t"));
 }
 
 #[test]
@@ -145,12 +157,17 @@ fn every_process_setting_has_an_environment_twin_of_its_name() {
                 "volume",
                 "namespace",
                 "service-account",
+                "token-file",
+                "sts-audience",
+                "sts-endpoint",
+                "impersonate",
+                "iamcredentials-endpoint",
                 "lift-minimums",
                 "log-format",
             ][..],
         ),
         ("quickstart", &["admin"]),
-        ("validate", &["trust-domain"]),
+        ("validate", &["trust-domain", "identity"]),
         ("inspect", &["state-dir"]),
     ] {
         let mut root = Cli::command();

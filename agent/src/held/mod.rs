@@ -3,13 +3,16 @@
 mod found;
 mod trust;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use certagent_core::{
-    config::{CertificatePolicy, OwnerRef, VolumeSpec, Workload},
+    config::{CertificatePolicy, Config, OwnerRef, VolumeSpec, Workload},
     issued::IssuedChain,
     plan::{self, IssuePlan, PlanError},
-    request::PreparedRequest,
+    request::{PreparedRequest, SubjectMode},
     rotation::{self, CertState},
 };
 use certagent_credentials::Snapshot;
@@ -20,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
 use crate::{
-    google::Caller,
+    google::{Caller, SubjectToken},
     issuer::Behalf,
     schedule::Priority,
     status::CertificateStatus,
@@ -46,22 +49,30 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// What a workload of the configuration is assigned.
-    pub fn of(workload: &Workload) -> Result<Self, PlanError> {
+    /// What a workload of the configuration is assigned where names are given so.
+    pub fn of(workload: &Workload, subject_mode: SubjectMode) -> Result<Self, PlanError> {
         let Workload {
             trust_domain,
             namespace,
             service_account,
+            token_file,
             volume,
             ..
         } = workload;
+        let caller = match (subject_mode, token_file) {
+            (SubjectMode::Default, _) => Caller::Agent,
+            (SubjectMode::ReflectedSpiffe, Some(file)) => {
+                Caller::Workload(SubjectToken::File(Path::new(file).into()))
+            }
+            (SubjectMode::ReflectedSpiffe, None) => return Err(PlanError::NoTokenFile),
+        };
         let path = PathBuf::from(&volume.path);
         Ok(Self {
             // Two paths to one directory are one volume.
             path: path.canonicalize().unwrap_or(path),
             spiffe_id: plan::workload_id(trust_domain, namespace, service_account)?,
             volume: volume.clone(),
-            caller: Caller::Agent,
+            caller,
         })
     }
 
@@ -185,7 +196,7 @@ impl Held {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
@@ -197,6 +208,19 @@ impl Held {
     /// The workload's own trust domain.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
+    }
+
+    /// What is asked for under the active configuration.
+    pub fn plan(&self, config: &Config) -> Result<IssuePlan, PlanError> {
+        let plan = IssuePlan::new(&config.certificates, &config.trust, self.spiffe_id.clone())?;
+        Ok(plan.with_subject_mode(self.caller.subject_mode()))
+    }
+
+    /// Whether a request asks for the identity of this volume, in the way in which it is asked for
+    /// now.
+    pub fn is_for_us(&self, request: &PreparedRequest) -> bool {
+        let plan = &request.plan;
+        plan.spiffe_id == self.spiffe_id && plan.subject_mode == self.caller.subject_mode()
     }
 
     /// On whose behalf its certificates are asked for, and how urgent that is now.

@@ -60,11 +60,8 @@ impl FactsCache {
     }
 
     /// The facts of `pool`, at most 5 minutes old; older ones while the pool does not answer.
-    pub(super) async fn of(
-        &self,
-        pool: &CaPoolName,
-        caller: &Caller,
-    ) -> Result<Arc<Facts>, CallError> {
+    /// They are asked for as the agent, since one answer, or one failure, serves everybody.
+    pub(super) async fn of(&self, pool: &CaPoolName) -> Result<Arc<Facts>, CallError> {
         let flight = {
             let mut entries = lock(&self.entries);
             let entry = entries.entry(pool.clone()).or_default();
@@ -76,7 +73,7 @@ impl FactsCache {
             // Held weakly: when nobody waits any more, the calls end.
             let running = entry.flight.as_ref().and_then(WeakShared::upgrade);
             running.unwrap_or_else(|| {
-                let flight = self.fetch(pool, caller).shared();
+                let flight = self.fetch(pool).shared();
                 entry.flight = flight.downgrade();
                 flight
             })
@@ -97,13 +94,13 @@ impl FactsCache {
             .map(|known| Arc::clone(&known.facts))
     }
 
-    fn fetch(&self, pool: &CaPoolName, caller: &Caller) -> Flight {
-        let (client, pool, caller) = (self.client.clone(), pool.clone(), caller.clone());
+    fn fetch(&self, pool: &CaPoolName) -> Flight {
+        let (client, pool) = (self.client.clone(), pool.clone());
         let (clock, entries) = (Arc::clone(&self.clock), Arc::clone(&self.entries));
         Box::pin(async move {
             let (answer, chains) = join!(
-                client.pool(&pool, &caller),
-                client.fetch_ca_certs(&pool, &caller)
+                client.pool(&pool, &Caller::Agent),
+                client.fetch_ca_certs(&pool, &Caller::Agent)
             );
             let told = lock(&entries)
                 .get(&pool)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use certagent_core::config::Config;
+use certagent_core::{config::Config, request::SubjectMode};
 use jiff::SignedDuration;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::{
     cas::{CasClient, Endpoint, Roots, RootsError},
     clock::SharedClock,
     config::{ActiveConfig, ConfigFiles},
-    google::{Identity, IdentityMode},
+    google::{Exchange, Identity, IdentityChoice, TokenFiles},
     held::Assignment,
     issuer::CasIssuer,
     keys::Keys,
@@ -39,7 +39,7 @@ pub struct AgentOptions {
     /// The CA Service endpoint.
     pub endpoint: Endpoint,
     /// Who calls it.
-    pub identity: IdentityMode,
+    pub identity: IdentityChoice,
     /// The CA certificates that https servers are checked by, if not the system's.
     pub ca_bundle: Option<PathBuf>,
     /// Where records and pending requests are kept.
@@ -75,6 +75,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         clock,
     } = options;
     raise_open_files();
+    let subject_mode = identity.mode().subject_mode();
     let state = Arc::new(StateDir::open(&state_dir, allow_disk)?);
     let metrics = Arc::new(Metrics::default());
 
@@ -84,11 +85,10 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         Arc::clone(&clock),
         cancel.clone(),
     )?;
-    let client = CasClient::with_roots(
-        &endpoint,
-        &roots(&endpoint, ca_bundle.as_deref())?,
-        who(identity, &clock)?,
-    )?;
+    let asked = identity.endpoints().into_iter().chain([&endpoint]);
+    let trusted = roots(asked, ca_bundle.as_deref())?;
+    let identity = who(&identity, &trusted, &clock, &config)?;
+    let client = CasClient::with_roots(&endpoint, &trusted, identity)?;
     let (roots, mut trust) = TrustTask::new(client.clone(), Arc::clone(&clock), config.clone());
     let roots = tokio::spawn(roots.run(cancel.clone()));
     // With or without an answer: what is not known yet is asked for again.
@@ -106,7 +106,12 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         metrics: Arc::clone(&metrics),
     };
     let volumes = Arc::new(Volumes::new(context, state));
-    let assigned = assign(&volumes, &BTreeMap::new(), &config.borrow().config);
+    let assigned = assign(
+        &volumes,
+        &BTreeMap::new(),
+        &config.borrow().config,
+        subject_mode,
+    );
     if assigned.opened == 0 && assigned.failed > 0 {
         bail!("none of the volumes can be used; the errors above say why");
     }
@@ -135,6 +140,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
             Arc::clone(&volumes),
             config.clone(),
             assigned.ids,
+            subject_mode,
             cancel.clone(),
         )),
     ];
@@ -247,12 +253,25 @@ async fn follow(
     volumes: Arc<Volumes>,
     mut config: watch::Receiver<Arc<ActiveConfig>>,
     mut ids: BTreeMap<String, VolumeId>,
+    subject_mode: SubjectMode,
     cancel: CancellationToken,
 ) {
     while let Some(Ok(())) = cancel.run_until_cancelled(config.changed()).await {
         let active = Arc::clone(&config.borrow_and_update());
-        ids = assign(&volumes, &ids, &active.config).ids;
+        ids = assign(&volumes, &ids, &active.config, subject_mode).ids;
     }
+}
+
+/// The token files of the workloads, as the configuration names them at any moment.
+fn token_files(config: watch::Receiver<Arc<ActiveConfig>>) -> TokenFiles {
+    Arc::new(move || {
+        let active = Arc::clone(&config.borrow());
+        let files = active.config.workloads.iter();
+        files
+            .filter_map(|workload| workload.token_file.as_deref())
+            .map(|file| Arc::from(Path::new(file)))
+            .collect()
+    })
 }
 
 /// What [`assign`] did.
@@ -264,14 +283,19 @@ struct Assigned {
 
 /// Publishes every workload and forgets those that are gone. What is wrong with one harms that
 /// one, and is tried again.
-fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Config) -> Assigned {
+fn assign(
+    volumes: &Volumes,
+    before: &BTreeMap<String, VolumeId>,
+    config: &Config,
+    subject_mode: SubjectMode,
+) -> Assigned {
     let mut assigned = Assigned {
         ids: BTreeMap::new(),
         opened: 0,
         failed: 0,
     };
     for workload in &config.workloads {
-        let result = Assignment::of(workload)
+        let result = Assignment::of(workload, subject_mode)
             .map_err(anyhow::Error::from)
             .and_then(|assignment| {
                 let id = VolumeId::of(&assignment.path);
@@ -305,8 +329,11 @@ fn assign(volumes: &Volumes, before: &BTreeMap<String, VolumeId>, config: &Confi
 }
 
 /// A bundle that was named is read in any case, so that what is wrong with it shows at once.
-fn roots(endpoint: &Endpoint, bundle: Option<&Path>) -> Result<Roots, RootsError> {
-    if endpoint.is_https() || bundle.is_some() {
+fn roots<'a>(
+    mut asked: impl Iterator<Item = &'a Endpoint>,
+    bundle: Option<&Path>,
+) -> Result<Roots, RootsError> {
+    if asked.any(Endpoint::is_https) || bundle.is_some() {
         Roots::load(bundle)
     } else {
         Ok(Roots::none())
@@ -314,14 +341,23 @@ fn roots(endpoint: &Endpoint, bundle: Option<&Path>) -> Result<Roots, RootsError
 }
 
 /// Who calls CA Service.
-fn who(mode: IdentityMode, clock: &SharedClock) -> Result<Identity> {
-    match mode {
-        IdentityMode::None => Ok(Identity::Anonymous),
-        IdentityMode::Direct => {
+fn who(
+    choice: &IdentityChoice,
+    roots: &Roots,
+    clock: &SharedClock,
+    config: &watch::Receiver<Arc<ActiveConfig>>,
+) -> Result<Identity> {
+    match choice {
+        IdentityChoice::None => Ok(Identity::Anonymous),
+        IdentityChoice::Direct => {
             let variable = |name: &str| std::env::var_os(name);
             Ok(Identity::ambient(variable, Arc::clone(clock))?)
         }
-        IdentityMode::Reflected => bail!("--identity reflected is not there yet"),
+        IdentityChoice::Reflected(options) => {
+            let files = token_files(config.clone());
+            let exchange = Exchange::new(options, roots, Arc::clone(clock), files)?;
+            Ok(Identity::Reflected(exchange))
+        }
     }
 }
 

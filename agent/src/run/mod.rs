@@ -2,6 +2,7 @@
 pub mod agent;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod identity;
 mod inspect;
 #[cfg(feature = "emulator")]
 mod quickstart;
@@ -77,7 +78,7 @@ fn run(cli: Cli) -> Result<Exit> {
     let log = logging::init(&cli.log, filter);
     let clock: SharedClock = Arc::new(SystemClock);
     match cli.command {
-        Command::Run(args) => block_on(run_agent(args, clock)),
+        Command::Run(args) => block_on(run_agent(*args, clock)),
         Command::Wait(args) => block_on(inspect::wait(args, clock)),
         Command::Inspect(args) => inspect::inspect(&args, &clock),
         Command::Validate(args) => validate::run(args),
@@ -105,10 +106,11 @@ async fn run_agent(args: RunArgs, clock: SharedClock) -> Result<Exit> {
     let usage = |error: &dyn std::fmt::Display| UsageError(error.to_string());
     let endpoint = Endpoint::parse(&args.ca_endpoint)
         .map_err(|error| usage(&format_args!("--ca-endpoint: {error}")))?;
+    let mode = args
+        .identity
+        .unwrap_or_else(|| IdentityMode::default_for(&endpoint));
     let options = agent::AgentOptions {
-        identity: args
-            .identity
-            .unwrap_or_else(|| IdentityMode::default_for(&endpoint)),
+        identity: identity::choice(mode, &args.exchange)?,
         endpoint,
         ca_bundle: args.ca_bundle.clone(),
         state_dir: StateDir::default_location(args.state_dir.clone(), |name| {

@@ -18,7 +18,7 @@ use crate::{
     cli::{Exit, QuickstartArgs, print},
     clock::SharedClock,
     config::ConfigFiles,
-    google::IdentityMode,
+    google::IdentityChoice,
     logging::LogOutput,
     shutdown,
     status::VolumeStatus,
@@ -39,7 +39,7 @@ pub(super) async fn run(
     let options = AgentOptions {
         config: ConfigFiles::new(vec![place.config()], settings(&place, args.lift_minimums)),
         endpoint: Endpoint::parse(&endpoint)?,
-        identity: IdentityMode::None,
+        identity: IdentityChoice::None,
         ca_bundle: None,
         state_dir: place.state(),
         allow_disk: true,

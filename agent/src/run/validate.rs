@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     cli::{Exit, Output, ValidateArgs, print},
     config::{ConfigFiles, Found},
+    google::IdentityMode,
 };
 
 /// Of the JSON output; rises when a field changes its meaning or goes away.
@@ -16,7 +17,7 @@ pub(super) fn run(args: ValidateArgs) -> Result<Exit> {
     let settings = Settings {
         lift_minimums: args.lift_minimums,
         trust_domain: args.trust_domain,
-        subject_mode: None,
+        subject_mode: args.identity.map(IdentityMode::subject_mode),
         workload: None,
     };
     let found = ConfigFiles::new(args.paths, settings).load();

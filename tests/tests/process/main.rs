@@ -18,6 +18,7 @@ mod lifecycle;
 mod program;
 mod quickstart;
 mod readers;
+mod reflected;
 mod root;
 mod secrets;
 mod site;
