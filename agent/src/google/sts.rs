@@ -12,14 +12,13 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    IdentityError, SCOPE, Token,
+    IdentityError, SCOPE, Token, answer,
     audience::{Audience, ServiceAccount},
-    scrub::scrub,
+    scrub,
     subject::{Claims, Subject},
 };
 use crate::cas::{
     ClientError, Endpoint, Roots,
-    error::{LONGEST_TEXT, printable},
     transport::{self, ReadError, Timeouts},
 };
 
@@ -88,7 +87,7 @@ impl Sts {
         file: &Path,
     ) -> Result<Granted, IdentityError> {
         let failed = |what: Failure| {
-            let what = what.scrubbed(&[subject.token.expose()]);
+            let what = what.without(&subject.token);
             let advice = self.advice(&what, &subject.claims);
             let about = format!("the token in {} is not exchanged", file.display());
             what.into_error(&self.service.endpoint, &about, &advice)
@@ -190,7 +189,7 @@ impl Impersonation {
         now: Timestamp,
     ) -> Result<Granted, IdentityError> {
         let failed = |what: Failure| {
-            let what = what.scrubbed(&[federated.expose()]);
+            let what = what.without(federated);
             let advice = self.advice(&what);
             let about = format!("no token of {}", self.account);
             what.into_error(&self.service.endpoint, &about, &advice)
@@ -270,11 +269,11 @@ impl Service {
         if status.is_success() {
             return body;
         }
-        let (code, message) = words(body.as_deref().map_or(&[], Vec::as_slice));
+        let (http, body) = (status.as_u16(), body.unwrap_or_default());
         Err(Failure::Answer {
-            http: status.as_u16(),
-            code,
-            message,
+            http,
+            code: oauth_code(&body),
+            said: answer::describe(http, &body),
             retry_after,
         })
     }
@@ -293,32 +292,13 @@ impl Service {
     }
 }
 
-/// What the service says: by OAuth's rules a code and a description, or Google's own error body.
-/// What is neither, such as a web page, is shown by its beginning.
-fn words(body: &[u8]) -> (Option<String>, String) {
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-    match serde_json::from_slice::<Value>(body) {
-        Ok(answer) => {
-            let error = answer.get("error");
-            match error {
-                Some(Value::Object(error)) => (
-                    text(error.get("status")),
-                    text(error.get("message")).unwrap_or_default(),
-                ),
-                error => (
-                    text(error),
-                    text(answer.get("error_description")).unwrap_or_default(),
-                ),
-            }
-        }
-        Err(_not_json) => {
-            let head = body.get(..LONGEST_TEXT * 8).unwrap_or(body);
-            (None, String::from_utf8_lossy(head).into_owned())
-        }
-    }
+/// The code of an error by OAuth's rules (RFC 6749, section 5.2).
+fn oauth_code(body: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    answer.get("error")?.as_str().map(str::to_owned)
 }
 
-/// Why a call brought no token. Texts from outside are not shown before [`Failure::scrubbed`].
+/// Why a call brought no token.
 enum Failure {
     Tls {
         detail: String,
@@ -334,19 +314,16 @@ enum Failure {
     Answer {
         http: u16,
         code: Option<String>,
-        message: String,
+        said: String,
         retry_after: Option<Duration>,
     },
 }
 
 impl Failure {
-    /// Without control characters, and without anything of the secrets that were sent.
-    fn scrubbed(mut self, secrets: &[&str]) -> Self {
-        if let Self::Answer { code, message, .. } = &mut self {
-            *message = printable(&scrub(message, secrets), LONGEST_TEXT);
-            *code = code
-                .take()
-                .map(|code| printable(&scrub(&code, secrets), 40));
+    /// Whatever the service quotes of the token that was shown to it is left out.
+    fn without(mut self, secret: &Token) -> Self {
+        if let Self::Answer { said, .. } = &mut self {
+            *said = scrub::without(said, secret.expose());
         }
         self
     }
@@ -394,22 +371,7 @@ impl fmt::Display for Failure {
             Self::Timeout { after } => write!(f, "no answer within {after:?}"),
             Self::TooLarge => write!(f, "the answer is more than {} KiB", MAX_ANSWER_BYTES / 1024),
             Self::NotUnderstood => f.write_str("it says yes, and sends no usable access token"),
-            Self::Answer {
-                http,
-                code,
-                message,
-                ..
-            } => {
-                write!(f, "HTTP {http}")?;
-                if let Some(code) = code {
-                    write!(f, " {code}")?;
-                }
-                if message.is_empty() {
-                    Ok(())
-                } else {
-                    write!(f, ", \"{message}\"")
-                }
-            }
+            Self::Answer { said, .. } => f.write_str(said),
         }
     }
 }

@@ -115,12 +115,12 @@ fn a_token_service_that_gives_no_token_is_named_with_what_to_do() {
         (
             400,
             r#"{"error": "invalid_grant", "error_description": "The audience in ID Token [somebody-else] does not match the expected audience."}"#,
-            "HTTP 400 invalid_grant, \"The audience in ID Token [somebody-else] does not match the expected audience.\"; the token is for the audience \"somebody-else\" and of the issuer \"https://issuer.example\": compare both",
+            "HTTP 400, \"invalid_grant: The audience in ID Token [somebody-else] does not match the expected audience.\"; the token is for the audience \"somebody-else\" and of the issuer \"https://issuer.example\": compare both",
         ),
         (
             500,
             r#"{"error": "internal_failure"}"#,
-            "HTTP 500 internal_failure; it is asked again by itself",
+            "HTTP 500, \"internal_failure\"; it is asked again by itself",
         ),
         (
             502,
