@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ use crate::controls::Signer;
 use crate::emulator::Emulator;
 use crate::errors::{ApiError, Code, whole_seconds};
 use crate::faults::{Method, meet};
-use crate::identity::{Caller, Endpoint, authorization};
+use crate::identity::{Caller, Endpoint, authorization, challenge};
 use crate::ledger::CreateRequest;
 use crate::listing::Page;
 use crate::mask::Mask;
@@ -294,10 +294,8 @@ pub(crate) fn error_response(error: &ApiError) -> Response {
     let body = error.body().to_string().into_bytes();
     let mut response = json_bytes(status(error.code.http()), body);
     if error.code == Code::Unauthenticated {
-        let challenge = "Bearer realm=\"https://accounts.google.com/\", error=\"invalid_token\"";
-        let challenge = HeaderValue::from_static(challenge);
         let headers = response.headers_mut();
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
+        headers.insert(header::WWW_AUTHENTICATE, challenge(error));
     }
     response
 }

@@ -39,6 +39,7 @@ use jwk::VerifyingKey;
 pub use jwk::{Jwk, Jwks};
 use jwt::Jwt;
 use provider::Provider;
+pub(crate) use refusals::challenge;
 use refusals::{bad_credential, insufficient_scope, missing_credential};
 use setup::{accounts, error, is_email, providers, users};
 pub(crate) use text::excerpt;

@@ -1,8 +1,12 @@
 //! Calls without a good token, in Google's words.
 
+use axum::http::HeaderValue;
 use serde_json::json;
 
 use crate::errors::{ApiError, Code};
+
+/// The reason of a refusal for want of any token.
+const MISSING: &str = "CREDENTIALS_MISSING";
 
 const EXPECTED: &str = "Expected OAuth 2 access token, login cookie or other valid authentication \
                         credential. See \
@@ -11,7 +15,7 @@ const EXPECTED: &str = "Expected OAuth 2 access token, login cookie or other val
 /// For a call without a token.
 pub(super) fn missing_credential() -> ApiError {
     let message = format!("Request is missing required authentication credential. {EXPECTED}");
-    unauthenticated(message, "CREDENTIALS_MISSING")
+    unauthenticated(message, MISSING)
 }
 
 /// For a token that is not taken, in Google's words; what this emulator knows beyond them goes into the details.
@@ -47,5 +51,19 @@ fn error_info(reason: &str) -> serde_json::Value {
         "reason": reason,
         "domain": "googleapis.com",
         "metadata": { "service": "privateca.googleapis.com" },
+    })
+}
+
+/// The header `WWW-Authenticate` of a refusal for want of a good token (RFC 6750, section 3): only
+/// a token that was there can be a bad one.
+pub(crate) fn challenge(error: &ApiError) -> HeaderValue {
+    let is_missing = error
+        .details
+        .iter()
+        .any(|detail| detail["reason"] == MISSING);
+    HeaderValue::from_static(if is_missing {
+        "Bearer realm=\"https://accounts.google.com/\""
+    } else {
+        "Bearer realm=\"https://accounts.google.com/\", error=\"invalid_token\""
     })
 }

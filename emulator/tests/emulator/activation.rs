@@ -222,7 +222,8 @@ async fn what_was_made_over_the_api_survives_a_restart() {
     server.ok("DELETE", &gone, &Value::Null).await;
     let revoke = format!("{POOLS}/roots/certificates/for-s:revoke");
     server.ok("POST", &revoke, &json!({ "reason": 4 })).await;
-    let policy = json!({ "policy": { "bindings": [{ "role": "r", "members": ["m"] }] } });
+    let binding = json!({ "role": "roles/privateca.poolReader", "members": ["allUsers"] });
+    let policy = json!({ "policy": { "bindings": [binding] } });
     let set = format!("{POOLS}/subs:setIamPolicy");
     server.ok("POST", &set, &policy).await;
     server.ok("POST", "projects/p:setIamPolicy", &policy).await;

@@ -154,7 +154,14 @@ async fn without_a_token_a_call_is_unauthenticated_and_a_path_that_is_none_not_f
     let answer = create(&server, 1, &body()).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     let challenge = answer.headers()["www-authenticate"].to_str().unwrap();
-    assert!(challenge.starts_with("Bearer realm="), "{challenge}");
+    assert_eq!(challenge, "Bearer realm=\"https://accounts.google.com/\"");
+    let bad = create(&server, 1, &body()).bearer_auth("fake-token");
+    let bad = bad.send().await.unwrap();
+    let challenge = bad.headers()["www-authenticate"].to_str().unwrap();
+    assert!(
+        challenge.ends_with("error=\"invalid_token\""),
+        "{challenge}"
+    );
     let answer: Value = answer.json().await.unwrap();
     assert_eq!(answer["error"]["status"], "UNAUTHENTICATED");
     assert_eq!(server.emulator.stats().total_sold(), 0);
