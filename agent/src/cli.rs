@@ -114,7 +114,7 @@ Example:
   certagent emulator --listen 127.0.0.1:8080 --state ./ca | tee objects.yaml
 
 What it prints are the two objects that fit its pools. It signs for everybody who reaches it:
-never a production CA.
+never a production CA. Its faults on demand are listed at /emulator/v1/faults/catalogue.
 
 {EXIT_CODES}"))]
     Emulator(EmulatorArgs),
@@ -358,9 +358,12 @@ pub(crate) struct EmulatorArgs {
     /// The loopback address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", env = "CERTAGENT_EMULATOR_LISTEN")]
     pub(crate) listen: SocketAddr,
-    /// Keep CAs and certificates here over restarts [default: in memory]
+    /// Keep pools, CAs and certificates here over restarts [default: in memory]
     #[arg(long, value_name = "DIR", env = "CERTAGENT_EMULATOR_STATE", value_parser = value::path)]
     pub(crate) state: Option<PathBuf>,
+    /// Start without pools: make them over the API, with gcloud for example
+    #[arg(long, conflicts_with_all = ["ca_key_algorithm", "project", "location"])]
+    pub(crate) empty: bool,
     /// The kind of key of both CAs, if they are made now
     #[arg(long, value_name = "ALGORITHM", default_value = "ecdsa-p256")]
     #[arg(value_parser = value::key_algorithm())]
@@ -371,6 +374,28 @@ pub(crate) struct EmulatorArgs {
     /// The location in the pools' names
     #[arg(long, default_value = "us-central1")]
     pub(crate) location: String,
+    /// Who may call, and the tokens they get: a YAML or JSON file [default: everybody, as an
+    /// administrator]
+    #[arg(long, value_name = "FILE", env = "CERTAGENT_EMULATOR_IDENTITIES", value_parser = value::path)]
+    pub(crate) identities: Option<PathBuf>,
+    /// Whether the service's quotas hold
+    #[arg(long, value_enum, default_value_t, env = "CERTAGENT_EMULATOR_QUOTAS")]
+    pub(crate) quotas: QuotaMode,
+    /// Listen on an address that other machines reach: whoever reaches it has it sign anything
+    #[arg(long)]
+    pub(crate) allow_remote_callers: bool,
+}
+
+/// Whether the emulator refuses what is over CA Service's quotas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuotaMode {
+    /// As the service has them, and a refusal says how long to wait.
+    #[default]
+    Service,
+    /// As the service has them, and a refusal says nothing more.
+    ServiceWithoutRetryInfo,
+    /// None.
+    Off,
 }
 
 /// `certagent validate`.

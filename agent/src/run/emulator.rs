@@ -1,37 +1,49 @@
 //! `certagent emulator`: CA pools on loopback, as a server of its own.
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use certagent_core::{
     algorithm::KeyAlgorithm,
     config::{GuideParams, render_trust_config, render_workload_certificate_config},
     pool::CaPoolName,
 };
 use certagent_emulator::{
-    CaKey, Emulator, EmulatorConfig, ISSUING_POOL_ID, PoolName, ROOT_POOL_ID, Tier, check_loopback,
-    system_clock,
+    CaKey, Emulator, EmulatorConfig, ISSUING_POOL_ID, IdentityConfig, PoolName, Quotas,
+    ROOT_POOL_ID, ServeOptions, Tier, check_loopback, system_clock,
 };
 use certagent_svid::TrustDomain;
 use tokio::net::TcpListener;
 
 use super::UsageError;
 use crate::{
-    cli::{EmulatorArgs, Exit, print},
-    shutdown,
+    cli::{EmulatorArgs, Exit, QuotaMode, print},
+    shutdown, small_file,
 };
 
 /// The project and location of pools whose names nobody chose.
 pub(super) const PROJECT: &str = "demo-project";
 pub(super) const LOCATION: &str = "us-central1";
 
+/// The largest file of identities that is read, in bytes.
+const LARGEST_FILE: usize = 1 << 20;
+
 /// Serves the pools until a signal comes.
 pub(super) async fn run(args: EmulatorArgs) -> Result<Exit> {
-    check_loopback(args.listen).map_err(|error| UsageError(format!("--listen: {error}")))?;
-    let config = EmulatorConfig::guide(&args.project, &args.location)
-        .map_err(|error| UsageError(format!("--project, --location: {error}")))?
-        .with_ca_key(ca_key(args.ca_key_algorithm));
-    let params = guide_params(&args.project, &args.location)
-        .map_err(|error| UsageError(format!("--project, --location: {error:#}")))?;
+    if !args.allow_remote_callers {
+        check_loopback(args.listen).map_err(|error| {
+            UsageError(format!("--listen: {error}, or say --allow-remote-callers"))
+        })?;
+    }
+    let (config, params) = pools(&args)?;
+    let config = EmulatorConfig {
+        quotas: quotas(args.quotas),
+        identities: identities(args.identities.as_deref())?,
+        ..config
+    };
 
     let cancel = shutdown::on_signals().context("cannot wait for signals")?;
     // Before the keys are made: a port that is taken is found at once.
@@ -41,15 +53,76 @@ pub(super) async fn run(args: EmulatorArgs) -> Result<Exit> {
             args.listen
         )
     })?;
-    let address = listener.local_addr()?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
     let emulator = build(config, args.state).await?;
-    print::stdout(&introduction(
-        &emulator,
-        &params,
-        &format!("http://{address}"),
-    ))?;
-    certagent_emulator::serve(emulator, listener, cancel.cancelled_owned()).await?;
+    let banner = banner(&emulator, &endpoint);
+    print::stdout(&match &params {
+        Some(params) => banner + &objects(params, &endpoint),
+        None => banner,
+    })?;
+    let options = ServeOptions {
+        allow_remote: args.allow_remote_callers,
+    };
+    certagent_emulator::serve_with(emulator, listener, options, cancel.cancelled_owned()).await?;
     Ok(Exit::Ok)
+}
+
+/// The pools to begin with, and what fits them.
+fn pools(args: &EmulatorArgs) -> Result<(EmulatorConfig, Option<GuideParams>), UsageError> {
+    if args.empty {
+        return Ok((EmulatorConfig::default(), None));
+    }
+    let wrong = |error: &dyn Display| UsageError(format!("--project, --location: {error:#}"));
+    let config =
+        EmulatorConfig::guide(&args.project, &args.location).map_err(|error| wrong(&error))?;
+    let params = guide_params(&args.project, &args.location).map_err(|error| wrong(&error))?;
+    Ok((
+        config.with_ca_key(ca_key(args.ca_key_algorithm)),
+        Some(params),
+    ))
+}
+
+fn quotas(mode: QuotaMode) -> Quotas {
+    match mode {
+        QuotaMode::Service => Quotas::Service { retry_info: true },
+        QuotaMode::ServiceWithoutRetryInfo => Quotas::Service { retry_info: false },
+        QuotaMode::Off => Quotas::Off,
+    }
+}
+
+/// Who may call. What is wrong with the file is told by its field; of its content nothing is said,
+/// because it may hold tokens.
+fn identities(path: Option<&Path>) -> Result<IdentityConfig> {
+    let Some(path) = path else {
+        return Ok(IdentityConfig::default());
+    };
+    let named = || format!("--identities: {}", path.display());
+    let bytes = small_file::read(path, LARGEST_FILE).with_context(named)?;
+    let text = str::from_utf8(&bytes).with_context(named)?;
+    let config: IdentityConfig = serde_saphyr::from_str(text)
+        .map_err(|error| anyhow!(misread(&error)))
+        .with_context(named)?;
+    config.validate().with_context(named)?;
+    Ok(config)
+}
+
+/// Where and why a file cannot be understood, without any value of it.
+fn misread(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error;
+    let error = error.without_snippet();
+    let place = error.location().map_or_else(String::new, |at| {
+        format!("line {}, column {}: ", at.line(), at.column())
+    });
+    let what = match error {
+        Error::SerdeUnknownField {
+            field, expected, ..
+        } => {
+            format!("unknown field {field:?}; known are {}", expected.join(", "))
+        }
+        Error::SerdeMissingField { field, .. } => format!("the field {field:?} is missing"),
+        _ => "this cannot be read as what belongs here; docs/emulator.md has an example".to_owned(),
+    };
+    place + &what
 }
 
 /// The pools, off the runtime: RSA keys take seconds.
@@ -93,8 +166,9 @@ fn ca_key(algorithm: KeyAlgorithm) -> CaKey {
     }
 }
 
-/// All of it is YAML, so that it can be piped into the file that `run` reads.
-fn introduction(emulator: &Emulator, params: &GuideParams, endpoint: &str) -> String {
+/// What is served, as a comment of YAML: with the objects after it, all of it can be piped into the
+/// file that `run` reads.
+fn banner(emulator: &Emulator, endpoint: &str) -> String {
     let pools: Vec<_> = emulator
         .pools()
         .map(|(name, tier)| {
@@ -105,16 +179,26 @@ fn introduction(emulator: &Emulator, params: &GuideParams, endpoint: &str) -> St
             format!("#   {}  ({tier})\n", name.uri())
         })
         .collect();
-    let pools = pools.concat();
+    let pools = if pools.is_empty() {
+        "# It has no CA pools yet: make them over its API, with gcloud for example.\n".to_owned()
+    } else {
+        format!("# Its CA pools:\n{}", pools.concat())
+    };
+    format!(
+        "\
+# certagent emulator at {endpoint}: it signs for everybody who reaches it, never use it in production.
+{pools}#
+"
+    )
+}
+
+fn objects(params: &GuideParams, endpoint: &str) -> String {
     let (certificates, trust) = (
         render_workload_certificate_config(params),
         render_trust_config(params),
     );
     format!(
         "\
-# certagent emulator at {endpoint}: it signs for everybody who reaches it, never use it in production.
-# Its CA pools:
-{pools}#
 # Below are the two objects that fit them. Save all of this as objects.yaml, and then:
 #   certagent run --config objects.yaml --ca-endpoint {endpoint} \\
 #       --volume VOLUME-DIRECTORY --namespace default --service-account demo
@@ -135,7 +219,8 @@ mod tests {
         let config = EmulatorConfig::guide("example.com:project-1", "us-central1").unwrap();
         let emulator = build(config, None).await.unwrap();
         let params = guide_params("example.com:project-1", "us-central1").unwrap();
-        let text = introduction(&emulator, &params, "http://127.0.0.1:1");
+        let endpoint = "http://127.0.0.1:1";
+        let text = banner(&emulator, endpoint) + &objects(&params, endpoint);
         let source = Source {
             name: "objects.yaml".to_owned(),
             text,
