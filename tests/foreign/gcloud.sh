@@ -43,7 +43,7 @@ expect 'the root CA' 'Created Certificate Authority' ca roots create pkcs2-ca --
   --subject 'CN=pkcs2-ca, O=TestCorpLLC' --key-algorithm ec-p256-sha256 --max-chain-length 1 --location $location --auto-enable
 expect 'a second root CA, staged' 'Created Certificate Authority' ca roots create pkcs3-ca --pool $root_pool \
   --subject 'CN=pkcs3-ca, O=TestCorpLLC' --key-algorithm ec-p384-sha384 --max-chain-length 1 --location $location
-expect 'roots enable' 'Enabled CA' ca roots enable pkcs3-ca --pool $root_pool --location $location
+expect 'roots enable' 'Enabled Root CA' ca roots enable pkcs3-ca --pool $root_pool --location $location
 expect 'the issuing pool' 'Created CA Pool' ca pools create $issuing_pool --location $location --tier devops
 expect 'the subordinate CA, activated by the root pool' 'Created Certificate Authority' ca subordinates create td-ca \
   --pool $issuing_pool --location $location --issuer-pool $root_pool --issuer-location $location \
@@ -61,7 +61,11 @@ expect 'pools describe' 'tier: DEVOPS' ca pools describe $issuing_pool --locatio
 expect 'pools list' $issuing_pool ca pools list --location $location
 expect 'roots list' 'pkcs3-ca' ca roots list --location $location
 expect 'subordinates list' 'td-ca' ca subordinates list --location $location
-expect 'subordinates get-csr' 'BEGIN CERTIFICATE REQUEST' ca subordinates get-csr td-ca --pool $issuing_pool --location $location
+expect 'a subordinate CA that somebody else is to sign' 'Created Certificate Authority' ca subordinates create td-ca2 \
+  --pool $issuing_pool --location $location --create-csr --csr-output-file "$work/sub.csr" --subject 'CN=td-ca2, O=TestCorpLLC' \
+  --key-algorithm ec-p256-sha256 --use-preset-profile subordinate_mtls_pathlen_0
+openssl req -in "$work/sub.csr" -noout -verify || fail 'openssl verifies the CSR'
+expect 'subordinates get-csr' 'BEGIN CERTIFICATE REQUEST' ca subordinates get-csr td-ca2 --pool $issuing_pool --location $location
 
 openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$work/key.pem" -subj /CN=demo -out "$work/csr.pem" 2>/dev/null
 expect 'a certificate from a CSR' 'Created Certificate' ca certificates create c1 --issuer-pool $issuing_pool \
@@ -80,11 +84,11 @@ expect 'certificates describe' 'pemCertificate:' ca certificates describe c3 --i
 expect 'certificates list' 'c3' ca certificates list --issuer-pool $root_pool --location $location
 expect 'certificates revoke' 'Revoked certificate' ca certificates revoke --certificate c3 --issuer-pool $root_pool \
   --issuer-location $location --reason key_compromise
-expect 'subordinates disable' 'Disabled CA' ca subordinates disable td-ca --pool $issuing_pool --location $location
+expect 'subordinates disable' 'Disabled Subordinate CA' ca subordinates disable td-ca --pool $issuing_pool --location $location
 refused 'a pool whose only CA is disabled' 'FAILED_PRECONDITION' ca certificates create c5 --issuer-pool $issuing_pool \
   --issuer-location $location --csr "$work/csr.pem" --cert-output-file "$work/c5.pem"
-expect 'subordinates enable' 'Enabled CA' ca subordinates enable td-ca --pool $issuing_pool --location $location
-expect 'roots disable' 'Disabled CA' ca roots disable pkcs3-ca --pool $root_pool --location $location
+expect 'subordinates enable' 'Enabled Subordinate CA' ca subordinates enable td-ca --pool $issuing_pool --location $location
+expect 'roots disable' 'Disabled Root CA' ca roots disable pkcs3-ca --pool $root_pool --location $location
 
 refused 'a pool that does not exist' 'NOT_FOUND' ca pools describe nosuch --location $location
 refused 'a pool for the second time' 'ALREADY_EXISTS|already exists' ca pools create $root_pool --location $location --tier enterprise

@@ -95,7 +95,7 @@ def main(endpoint):
 
     create_pool(client, "root-pool", ca.CaPool.Tier.ENTERPRISE)
     create_pool(client, "issuing-pool", ca.CaPool.Tier.DEVOPS)
-    refused(exceptions.AlreadyExists, lambda: client.create_ca_pool(
+    refused(exceptions.Conflict, lambda: client.create_ca_pool(
         parent=PARENT, ca_pool_id="root-pool", ca_pool=ca.CaPool(tier=ca.CaPool.Tier.ENTERPRISE)), "a second pool of one name")
     names = sorted(pool.name for pool in client.list_ca_pools(parent=PARENT))
     check(names == [ISSUING_POOL, ROOT_POOL], "both pools are listed")
@@ -118,7 +118,7 @@ def main(endpoint):
     check(sub.state == State.STAGED and len(sub.pem_ca_certificates) == 2, "the subordinate CA is activated")
     key = ec.generate_private_key(ec.SECP256R1())
     order = ca.Certificate(config=config(key), lifetime=seconds(86400))
-    refused(exceptions.FailedPrecondition, lambda: client.create_certificate(
+    refused(exceptions.BadRequest, lambda: client.create_certificate(
         parent=ISSUING_POOL, certificate=order, certificate_id="x"), "a pool without an enabled CA")
     client.enable_certificate_authority(name=sub.name).result(timeout=60)
     cas = {found.name: found.state for found in client.list_certificate_authorities(parent=f"{PARENT}/caPools/-")}
@@ -141,7 +141,7 @@ def main(endpoint):
     first, again = client.create_certificate(request=by_csr), client.create_certificate(request=by_csr)
     check(first.pem_certificate == again.pem_certificate, "the same requestId gives the same certificate")
     by_csr.request_id = str(uuid.uuid4())
-    refused(exceptions.AlreadyExists, lambda: client.create_certificate(request=by_csr), "a certificateId for the second time")
+    refused(exceptions.Conflict, lambda: client.create_certificate(request=by_csr), "a certificateId for the second time")
     check(client.get_certificate(name=first.name).pem_certificate == first.pem_certificate, "an ENTERPRISE certificate is got by its name")
     check(first.name in [found.name for found in client.list_certificates(parent=ROOT_POOL)], "and listed")
     first.labels["team"] = "mesh"
@@ -163,9 +163,9 @@ def main(endpoint):
     check([binding.role for binding in policy.bindings] == ["roles/privateca.certificateRequester"], "an IAM policy is kept")
 
     refused(exceptions.NotFound, lambda: client.get_ca_pool(name=f"{PARENT}/caPools/nowhere"), "an unknown pool")
-    refused(exceptions.InvalidArgument, lambda: client.create_certificate(
+    refused(exceptions.BadRequest, lambda: client.create_certificate(
         parent=ROOT_POOL, certificate_id="no-lifetime", certificate=ca.Certificate(config=config(key))), "a request without a lifetime")
-    refused(exceptions.FailedPrecondition, lambda: client.delete_certificate_authority(name=root.name).result(timeout=60), "deleting an enabled CA")
+    refused(exceptions.BadRequest, lambda: client.delete_certificate_authority(name=root.name).result(timeout=60), "deleting an enabled CA")
 
     disabled = client.disable_certificate_authority(name=sub.name).result(timeout=60)
     check(disabled.state == State.DISABLED, "a CA is disabled")
