@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// How long a test waits for something that must happen. Not a measure of anything.
+const GUARD: std::time::Duration = std::time::Duration::from_secs(60);
+
 struct Bench {
     lab: Lab,
     clock: ManualClock,
@@ -101,7 +104,8 @@ impl Bench {
     }
 
     async fn until(&mut self, reached: impl FnMut(&Arc<Trust>) -> bool) -> Arc<Trust> {
-        Arc::clone(&*self.trust.wait_for(reached).await.unwrap())
+        let reached = tokio::time::timeout(GUARD, self.trust.wait_for(reached));
+        Arc::clone(&*reached.await.expect("it never came to that").unwrap())
     }
 
     fn fetches(&self) -> u64 {
@@ -140,8 +144,7 @@ async fn eventually(wanted: impl Fn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    let guard = std::time::Duration::from_secs(60);
-    tokio::time::timeout(guard, looking).await.unwrap();
+    tokio::time::timeout(GUARD, looking).await.unwrap();
 }
 
 fn failed(trust: &Arc<Trust>) -> bool {

@@ -201,9 +201,9 @@ async fn new_roots_come_also_while_renewals_fail() {
     lab.faults([FaultRule::always(Fault::error(later)).on(Method::CreateCertificate)]);
     due(&lab, &agent);
     failed(&agent, "later").await;
-    // A root that is named anew might help, so that it is tried again.
+    // The edit might help, and the root that comes of it, so that it is tried again.
     lab.write_trust_of(&["root-pool", "other-root"]);
     until(&agent, |_| lab.read("a").roots().len() == 2).await;
-    until(&agent, |statuses| status(statuses, "a").failures == 2).await;
+    until(&agent, |statuses| status(statuses, "a").failures >= 2).await;
     agent.stop().await;
 }
