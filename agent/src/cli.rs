@@ -136,7 +136,7 @@ It also reads directories that certagent did not write, and it never prints a ke
 that is called pool or config is written ./pool or ./config. No certificate is bought.
 
 {EXIT_CODES}"))]
-    Inspect(InspectArgs),
+    Inspect(Box<InspectArgs>),
     /// Print a completion script for a shell
     #[command(after_help = format!("\
 Example:
@@ -477,6 +477,12 @@ pub(crate) struct InspectPoolArgs {
     /// How CA Service is reached.
     #[command(flatten)]
     pub(crate) ca: CaArgs,
+    /// How workloads' tokens are exchanged.
+    #[command(flatten)]
+    pub(crate) exchange: ExchangeArgs,
+    /// With --identity reflected: the file with the token of the workload to ask as
+    #[arg(long, value_name = "FILE", env = "CERTAGENT_TOKEN_FILE", value_parser = value::path)]
+    pub(crate) token_file: Option<PathBuf>,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
@@ -495,6 +501,9 @@ pub(crate) struct InspectConfigArgs {
     /// How CA Service is reached.
     #[command(flatten)]
     pub(crate) ca: CaArgs,
+    /// How workloads' tokens are exchanged.
+    #[command(flatten)]
+    pub(crate) exchange: ExchangeArgs,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,

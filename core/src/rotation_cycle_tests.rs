@@ -308,6 +308,8 @@ proptest! {
         percentage in 1_u8..100,
         looks in vec(prop_oneof![9 => Just(Event::Nothing), 1 => Just(Event::Restart)], 200..600),
     ) {
+        // Below that the floor is a fraction of a second, and the bound at the end counts seconds.
+        prop_assume!(life - life * backdated / 100 >= 6);
         let ca = long_lived(secs(life * backdated / 100));
         let mut volume = Volume::new(ca, secs(life), percentage);
         for event in looks {

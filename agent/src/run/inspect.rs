@@ -1,35 +1,38 @@
 //! `certagent inspect`: what is wrong with a directory, a pool or a configuration, and what to do
 //! about it.
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 use certagent_core::config::{Config, Settings};
 use certagent_svid::{SpiffeId, TrustDomain};
 use jiff::SignedDuration;
 
-use super::{UsageError, block_on, endpoint};
+use super::{UsageError, block_on, endpoint, identity};
 use crate::{
-    cas::{CasClient, Roots},
+    cas::CasClient,
     cli::{
-        CaArgs, Exit, InspectArgs, InspectConfigArgs, InspectPoolArgs, InspectSubject, Output,
-        WaitArgs, print,
+        CaArgs, ExchangeArgs, Exit, InspectArgs, InspectConfigArgs, InspectPoolArgs,
+        InspectSubject, Output, WaitArgs, print,
     },
     clock::SharedClock,
     config::{BadConfig, ConfigFiles},
-    google::{Caller, Identity, IdentityMode},
+    google::{Caller, IdentityMode, SubjectToken},
     inspect::{self, RenewalHint, Wanted},
     trust::{EndpointClient, Sources},
     volume::{StateDir, VolumeId},
 };
 
 /// Inspects, prints, and gives the verdict as exit code.
-pub(super) fn inspect(args: InspectArgs, clock: SharedClock) -> Result<Exit> {
+pub(super) fn inspect(args: Box<InspectArgs>, clock: SharedClock) -> Result<Exit> {
     let InspectArgs {
         subject,
         dir,
         output,
         state_dir,
-    } = args;
+    } = *args;
     match (subject, dir) {
         (Some(InspectSubject::Pool(args)), _) => block_on(pool(args, clock)),
         (Some(InspectSubject::Config(args)), _) => block_on(config(args, clock)),
@@ -45,16 +48,23 @@ pub(super) fn inspect(args: InspectArgs, clock: SharedClock) -> Result<Exit> {
 
 /// `certagent inspect pool`.
 async fn pool(args: InspectPoolArgs, clock: SharedClock) -> Result<Exit> {
-    let client = client(&args.ca)?;
+    let token_file = args.token_file.as_deref();
+    let reach = Reach::new(&args.ca, &args.exchange, token_file, true, &clock)?;
     let wanted = wanted(&args)?;
-    let report = inspect::pool(&client, &args.pool, &wanted, &Caller::Agent, &clock).await;
+    let report = inspect::pool(
+        &reach.sources.pools,
+        &args.pool,
+        &wanted,
+        &reach.caller,
+        &clock,
+    )
+    .await;
     let code = report.exit_code();
     finish(args.output, code, || report.to_text(), || report.to_json())
 }
 
 /// `certagent inspect config`.
 async fn config(args: InspectConfigArgs, clock: SharedClock) -> Result<Exit> {
-    let client = client(&args.ca)?;
     let settings = Settings {
         lift_minimums: args.lift_minimums,
         trust_domain: args.trust_domain,
@@ -62,21 +72,74 @@ async fn config(args: InspectConfigArgs, clock: SharedClock) -> Result<Exit> {
         workload: None,
     };
     let found = ConfigFiles::new(args.paths.clone(), settings.clone()).load();
-    let sources = Sources {
-        pools: client,
-        endpoints: EndpointClient::new(&Roots::load(None).unwrap_or_else(|_none| Roots::none()))?,
-    };
+    let first = found
+        .config
+        .as_ref()
+        .and_then(|config| config.workloads.first());
+    let token_file = first.and_then(|workload| workload.token_file.as_deref());
+    let token_file = token_file.map(Path::new);
+    let is_asked = found.config.is_some();
+    let reach = Reach::new(&args.ca, &args.exchange, token_file, is_asked, &clock)?;
     let report = inspect::config(
-        &sources,
+        &reach.sources,
         &args.paths,
         &found,
         &settings,
-        &Caller::Agent,
+        &reach.caller,
         &clock,
     )
     .await;
     let code = report.exit_code();
     finish(args.output, code, || report.to_text(), || report.to_json())
+}
+
+/// Who is asked, and as whom.
+struct Reach {
+    sources: Sources,
+    caller: Caller,
+}
+
+impl Reach {
+    /// As `run` would be told. With `--identity reflected` everything is asked as the workload of
+    /// `token_file`.
+    fn new(
+        ca: &CaArgs,
+        exchange: &ExchangeArgs,
+        token_file: Option<&Path>,
+        is_asked: bool,
+        clock: &SharedClock,
+    ) -> Result<Self> {
+        let endpoint = endpoint(ca)?;
+        let choice = identity::choice(ca, &endpoint, exchange)?;
+        let roots = identity::roots(ca, &endpoint, &choice)?;
+        let file: Option<Arc<Path>> = token_file.map(Arc::from);
+        let caller = match (choice.mode(), &file) {
+            (IdentityMode::Reflected, Some(file)) => {
+                Caller::Workload(SubjectToken::File(Arc::clone(file)))
+            }
+            // Without a configuration nothing is asked, and its own problems are told.
+            (IdentityMode::Reflected, None) if !is_asked => Caller::Agent,
+            (IdentityMode::Reflected, None) => {
+                return Err(UsageError(
+                    "--identity reflected asks as a workload: name the file with its token by \
+                     --token-file, or by tokenFile in its document"
+                        .to_owned(),
+                )
+                .into());
+            }
+            (IdentityMode::None | IdentityMode::Direct, _) => Caller::Agent,
+        };
+        let files: Vec<Arc<Path>> = file.into_iter().collect();
+        let identity = choice.identity(&roots, clock, Arc::new(move || files.clone()))?;
+        let client = CasClient::with_roots(&endpoint, &roots, identity);
+        Ok(Self {
+            sources: Sources {
+                pools: client.context("cannot call CA Service")?,
+                endpoints: EndpointClient::new(&roots)?,
+            },
+            caller,
+        })
+    }
 }
 
 /// Prints the report in one of its forms.
@@ -95,10 +158,6 @@ fn finish(
         1 => Exit::Problem,
         _ => Exit::NotChecked,
     })
-}
-
-fn client(args: &CaArgs) -> Result<CasClient> {
-    CasClient::new(&endpoint(args)?, Identity::Anonymous).context("cannot call CA Service")
 }
 
 /// What the pool is asked for.
