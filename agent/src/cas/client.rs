@@ -125,9 +125,11 @@ impl CasClient {
             .append_pair("validateOnly", "true");
         let call = self.http.post(url).header(CONTENT_TYPE, "application/json");
         let call = call.body(request.body.clone());
-        let _: IgnoredAny = self
-            .call(Call::ValidateCertificate, &request.pool, call, caller)
-            .await?;
+        let method = match request.plan.subject_mode {
+            SubjectMode::Default => Call::ValidateCertificate,
+            SubjectMode::ReflectedSpiffe => Call::ValidateCertificateForSelf,
+        };
+        let _: IgnoredAny = self.call(method, &request.pool, call, caller).await?;
         Ok(())
     }
 

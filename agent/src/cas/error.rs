@@ -35,6 +35,8 @@ pub enum Call {
     ListCertificateAuthorities,
     /// Asks whether a certificate would be issued.
     ValidateCertificate,
+    /// The same, for the caller's own identity.
+    ValidateCertificateForSelf,
 }
 
 /// A call that brought no usable answer.
@@ -301,7 +303,9 @@ impl Call {
             Self::GetCaPool => "GetCaPool",
             Self::FetchCaCerts => "FetchCaCerts",
             Self::ListCertificateAuthorities => "ListCertificateAuthorities",
-            Self::ValidateCertificate => "CreateCertificate (validateOnly)",
+            Self::ValidateCertificate | Self::ValidateCertificateForSelf => {
+                "CreateCertificate (validateOnly)"
+            }
         }
     }
 
@@ -317,7 +321,9 @@ impl Call {
     pub fn permission(self) -> &'static str {
         match self {
             Self::CreateCertificate | Self::ValidateCertificate => "privateca.certificates.create",
-            Self::CreateCertificateForSelf => "privateca.certificates.createForSelf",
+            Self::CreateCertificateForSelf | Self::ValidateCertificateForSelf => {
+                "privateca.certificates.createForSelf"
+            }
             Self::GetCertificate => "privateca.certificates.get",
             Self::GetCaPool | Self::FetchCaCerts => "privateca.caPools.get",
             Self::ListCertificateAuthorities => "privateca.certificateAuthorities.list",

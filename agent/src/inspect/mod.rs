@@ -1,7 +1,7 @@
 //! `certagent inspect`: what is wrong with a credential directory, a CA pool or a configuration,
 //! why, and what to do next.
 //!
-//! One verdict, one cause. The checks of each [`Subject`] run in the order in which they depend on
+//! One verdict, one cause. The checks of each subject run in the order in which they depend on
 //! each other, and the cause is the first one that failed; the rest is evidence.
 mod config;
 mod directory;

@@ -40,14 +40,14 @@ pub enum WaitError {
         directory: PathBuf,
         /// How long it was waited for.
         waited: Duration,
-        /// What [`inspect::directory`] gave as the cause at last.
+        /// What `inspect::directory` gave as the cause at last.
         cause: String,
         /// Its verdict: a problem, or unknown.
         verdict: Verdict,
     },
 }
 
-/// Waits until `dir` holds a credential that [`inspect::directory`] finds healthy, or worth no
+/// Waits until `dir` holds a credential that `inspect::directory` finds healthy, or worth no
 /// more than a warning, and then returns at once. `dir` need not exist yet.
 ///
 /// `timeout` is counted in real time; `clock` tells whether a certificate is valid. Each look

@@ -31,12 +31,12 @@ impl Trouble {
                     is_permanent: error.is_permanent,
                 };
             }
+            Reason::Unauthenticated { .. } => return Self::Stranger,
             Reason::Unusable { .. } => return Self::Refused,
             Reason::Answer { http, status, .. } => (*http, status.as_deref()),
             _ => return Self::Endpoint,
         };
         match (http, status) {
-            (401, _) => Self::Stranger,
             (403, _) => Self::Denied,
             // An error without a canonical status is not in CA Service's form.
             (_, None) => Self::Endpoint,
@@ -52,7 +52,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{cas::Call, google::IdentityError};
+    use crate::{
+        cas::Call,
+        google::{IdentityError, Shown},
+    };
 
     fn trouble(reason: Reason) -> Trouble {
         let pool = "//privateca.googleapis.com/projects/demo-project/locations/l/caPools/p";
@@ -71,7 +74,6 @@ mod tests {
             })
         };
         for (http, status, expected) in [
-            (401, "UNAUTHENTICATED", Trouble::Stranger),
             (403, "PERMISSION_DENIED", Trouble::Denied),
             (404, "NOT_FOUND", Trouble::Missing),
             (404, "", Trouble::Endpoint),
@@ -94,6 +96,13 @@ mod tests {
                 Trouble::Endpoint,
             ),
             (Reason::TooLarge, Trouble::Endpoint),
+            (
+                Reason::Unauthenticated {
+                    shown: Shown::Nobody,
+                    message: detail(),
+                },
+                Trouble::Stranger,
+            ),
             (Reason::Unusable { detail: detail() }, Trouble::Refused),
             (
                 Reason::NoToken(IdentityError {
