@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cas::{Call, Reason},
-    google::IdentityError,
+    google::{IdentityError, Shown},
 };
 
 #[track_caller]
@@ -147,13 +147,15 @@ fn who_has_no_identity_is_told_so() {
         };
         failure(Call::GetCaPool, Reason::NoToken(error))
     };
+    let stranger = Reason::Unauthenticated {
+        shown: Shown::Nobody,
+        message: "who?".to_owned(),
+    };
+    let stranger = failure(Call::GetCaPool, stranger);
     for (error, verdict) in [
         (no_token(true), Verdict::Problem),
         (no_token(false), Verdict::Unknown),
-        (
-            no(Call::GetCaPool, 401, "UNAUTHENTICATED", "who?"),
-            Verdict::Problem,
-        ),
+        (stranger, Verdict::Problem),
     ] {
         bent(verdict, CheckId::Identity, "", |known| {
             known.facts.pool = Err(error);
