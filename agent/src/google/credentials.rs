@@ -20,12 +20,14 @@ use google_cloud_auth::{
     },
     errors::CredentialsError,
 };
+use reqwest::Url;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde_json::Value;
 
 use super::{IdentityError, SCOPE, Token, answer};
 use crate::{
     cas::{
+        Endpoint,
         error::{LONGEST_TEXT, printable},
         transport,
     },
@@ -155,6 +157,11 @@ impl CredentialFile {
             if !json.get(*name).is_some_and(Value::is_string) {
                 return Err(self.wrong(&format!("no text \"{name}\", which {named} has")));
             }
+        }
+        if let Some(name) = insecure(&json) {
+            return Err(self.wrong(&format!(
+                "\"{name}\" is neither https nor on this machine, and what is sent there could be read on the way"
+            )));
         }
         if *kind == Kind::ServiceAccount && !has_rsa_key(&json) {
             return Err(self.wrong("\"private_key\" is not an RSA key as PKCS#8 PEM"));
@@ -316,6 +323,29 @@ fn build(kind: Kind, json: Value) -> Result<AccessTokenCredentials, build_errors
             .with_scopes(scopes)
             .build_access_token_credentials(),
     }
+}
+
+/// The member, here or in the credentials inside, that would have a token or an assertion sent
+/// over a network in the clear. `credential_source` only fetches, and often from a plain address.
+fn insecure(json: &Value) -> Option<&'static str> {
+    const SENT_TO: [&str; 4] = [
+        "token_url",
+        "token_uri",
+        "token_info_url",
+        "service_account_impersonation_url",
+    ];
+    let is_safe = |text: &str| {
+        let origin = Url::parse(text).map(|url| url.origin().ascii_serialization());
+        origin.is_ok_and(|origin| Endpoint::parse(&origin).is_ok())
+    };
+    SENT_TO
+        .into_iter()
+        .find(|name| {
+            json.get(name)
+                .and_then(Value::as_str)
+                .is_some_and(|text| !is_safe(text))
+        })
+        .or_else(|| json.get("source_credentials").and_then(insecure))
 }
 
 fn has_rsa_key(json: &Value) -> bool {

@@ -167,6 +167,16 @@ fn every_file_that_is_none_is_refused_by_its_name_without_its_content() {
     let cut = format!(r#"{{"type":"authorized_user","client_secret":"{secret}"#);
     let number = json!({"type": "authorized_user", "client_id": secret, "client_secret": 7});
     let external = json!({"type": "external_account", "audience": secret});
+    let to = |url: &str| {
+        let mut json = json!({"type": "external_account", "audience": secret,
+            "subject_token_type": "t", "token_url": "https://sts.googleapis.com/v1/token"});
+        json[if url.ends_with("Token") {
+            "service_account_impersonation_url"
+        } else {
+            "token_url"
+        }] = json!(url);
+        json.to_string()
+    };
     let mut no_key = service_account(secret);
     no_key["private_key_id"] = Value::Null;
     for (text, expected) in [
@@ -201,6 +211,22 @@ fn every_file_that_is_none_is_refused_by_its_name_without_its_content() {
         (
             service_account(&ec).to_string(),
             "not an RSA key as PKCS#8 PEM",
+        ),
+        (
+            to("http://10.0.0.1/v1/token"),
+            "\"token_url\" is neither https nor on this machine",
+        ),
+        (
+            to("http://sts.example/v1/sa:generateAccessToken"),
+            "\"service_account_impersonation_url\" is neither https nor on this machine",
+        ),
+        (to("//nowhere"), "\"token_url\" is neither https nor"),
+        (
+            json!({"type": "impersonated_service_account", "source_credentials":
+                serde_json::from_str::<Value>(&to("http://10.0.0.1/token")).unwrap(),
+                "service_account_impersonation_url": "https://iamcredentials.googleapis.com/x"})
+            .to_string(),
+            "\"token_url\" is neither https nor on this machine",
         ),
     ] {
         let error = place.write(text).check().unwrap_err();
