@@ -16,7 +16,7 @@ use certagent_core::{
     config::{GuideParams, render_trust_config, render_workload_certificate_config},
 };
 use certagent_credentials::Snapshot;
-use certagent_emulator::{CaKey, Emulator, EmulatorConfig, PoolName, Tier};
+use certagent_emulator::{CaKey, Emulator, EmulatorConfig, IdentityConfig, PoolName, Tier};
 use certagent_svid::TrustDomain;
 use certagent_tests::{LOCATION, Lab, PROJECT, TRUST_DOMAIN, serve};
 use jiff::{SignedDuration, Timestamp};
@@ -66,6 +66,13 @@ impl Site {
             fallback_pools: vec![Lab::pool("second-pool").parse().expect("a pool")],
             ..params(KeyAlgorithm::EcdsaP256, 3600)
         });
+        site
+    }
+
+    /// The guide's pools and objects for these callers.
+    pub(crate) fn with_identities(identities: IdentityConfig) -> Self {
+        let site = Self::of(guide().with_identities(identities));
+        site.write_objects(KeyAlgorithm::EcdsaP256, 3600);
         site
     }
 
