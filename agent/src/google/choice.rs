@@ -1,5 +1,5 @@
 //! Who the agent shall be to Google.
-use std::sync::Arc;
+use std::{collections::BTreeMap, ffi::OsString, sync::Arc};
 
 use certagent_core::request::SubjectMode;
 
@@ -14,10 +14,29 @@ use crate::{
 pub enum IdentityChoice {
     /// Nobody's: for an emulator that does not ask.
     None,
-    /// The agent's own, for every workload.
-    Direct,
+    /// The agent's own, for every workload, as this environment says where to find it.
+    Direct(Environment),
     /// Each workload's own: its token is exchanged.
     Reflected(Box<ExchangeOptions>),
+}
+
+/// The environment variables that say where the agent's own identity is found: names of files and
+/// of a host, no secrets.
+#[derive(Clone, Debug)]
+pub enum Environment {
+    /// Those of this process.
+    Process,
+    /// These and no others.
+    Given(BTreeMap<String, OsString>),
+}
+
+impl Environment {
+    fn variable(&self, name: &str) -> Option<OsString> {
+        match self {
+            Self::Process => std::env::var_os(name),
+            Self::Given(variables) => variables.get(name).cloned(),
+        }
+    }
 }
 
 impl IdentityMode {
@@ -35,7 +54,7 @@ impl IdentityChoice {
     pub fn mode(&self) -> IdentityMode {
         match self {
             Self::None => IdentityMode::None,
-            Self::Direct => IdentityMode::Direct,
+            Self::Direct(_) => IdentityMode::Direct,
             Self::Reflected(_) => IdentityMode::Reflected,
         }
     }
@@ -43,7 +62,7 @@ impl IdentityChoice {
     /// The token services that our own client asks.
     pub fn endpoints(&self) -> Vec<&Endpoint> {
         match self {
-            Self::None | Self::Direct => Vec::new(),
+            Self::None | Self::Direct(_) => Vec::new(),
             Self::Reflected(options) => {
                 let impersonate = options.impersonate.as_ref().map(|one| &one.iamcredentials);
                 std::iter::once(&options.sts).chain(impersonate).collect()
@@ -64,9 +83,8 @@ impl IdentityChoice {
     ) -> anyhow::Result<Identity> {
         Ok(match self {
             Self::None => Identity::Anonymous,
-            Self::Direct => {
-                let variable = |name: &str| std::env::var_os(name);
-                Identity::ambient(variable, Arc::clone(clock))?
+            Self::Direct(environment) => {
+                Identity::ambient(|name| environment.variable(name), Arc::clone(clock))?
             }
             Self::Reflected(options) => {
                 Identity::Reflected(Exchange::new(options, roots, Arc::clone(clock), workloads)?)

@@ -22,7 +22,7 @@ use crate::{cas::Endpoint, clock::SharedClock};
 use ambient::Ambient;
 
 pub use audience::{Audience, AudienceError, ServiceAccount, ServiceAccountError};
-pub use choice::IdentityChoice;
+pub use choice::{Environment, IdentityChoice};
 pub use exchange::{Exchange, ExchangeOptions, Impersonate, TokenFiles};
 
 /// What tokens are good for: CA Service has no narrower scope.

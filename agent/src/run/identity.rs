@@ -6,7 +6,8 @@ use crate::{
     cas::{Endpoint, Roots, RootsError},
     cli::{CaArgs, ExchangeArgs},
     google::{
-        Audience, ExchangeOptions, IdentityChoice, IdentityMode, Impersonate, ServiceAccount,
+        Audience, Environment, ExchangeOptions, IdentityChoice, IdentityMode, Impersonate,
+        ServiceAccount,
     },
 };
 
@@ -22,7 +23,7 @@ pub(super) fn choice(
                 exchange_options(exchange)?.into(),
             ));
         }
-        IdentityMode::Direct => IdentityChoice::Direct,
+        IdentityMode::Direct => IdentityChoice::Direct(Environment::Process),
         IdentityMode::None => IdentityChoice::None,
     };
     let unused = [
@@ -127,7 +128,10 @@ mod tests {
         );
         assert!(matches!(choose("").unwrap(), IdentityChoice::None));
         let direct = choose("--identity direct").unwrap();
-        assert!(matches!(direct, IdentityChoice::Direct));
+        assert!(matches!(
+            direct,
+            IdentityChoice::Direct(Environment::Process)
+        ));
     }
 
     #[test]

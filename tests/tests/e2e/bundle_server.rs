@@ -1,7 +1,10 @@
 //! A SPIFFE bundle endpoint on loopback, with a certificate under a CA of its own.
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -23,6 +26,7 @@ pub(crate) struct BundleServer {
     /// Whom agents must trust to believe it.
     pub(crate) roots: Roots,
     answer: Arc<Mutex<(u16, String)>>,
+    asked: Arc<AtomicU64>,
 }
 
 impl BundleServer {
@@ -38,9 +42,12 @@ impl BundleServer {
         );
         let answer = Arc::new(Mutex::new((503, String::new())));
         let (acceptor, said) = (TlsAcceptor::from(Arc::new(config)), Arc::clone(&answer));
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, said) = (acceptor.clone(), Arc::clone(&said));
+                let count = Arc::clone(&count);
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else {
                         return;
@@ -52,6 +59,7 @@ impl BundleServer {
                         };
                         head.push(byte);
                     }
+                    count.fetch_add(1, Ordering::SeqCst);
                     let (status, body) = said.lock().expect("unpoisoned").clone();
                     let answer = format!(
                         "HTTP/1.1 {status} Said\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -67,7 +75,13 @@ impl BundleServer {
             url,
             roots: Roots::of_bundle(&file).expect("a CA"),
             answer,
+            asked,
         }
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// From now on it serves these roots.

@@ -1,11 +1,11 @@
 //! Each certificate is bought once, whatever happens on the way.
 use certagent::run::agent::RunningAgent;
 use certagent_emulator::{ApiError, Code, Fault, FaultRule, Method};
-use certagent_tests::{Lab, Policy};
+use certagent_tests::{Lab, Policy, all_ready};
 
 use crate::support::{
-    abandoned, asked, balanced, due, failed, heal, sellers, sold, status, supplied, two_pools,
-    with_fallback,
+    abandoned, asked, balanced, creates, drain, due, failed, forward, heal, sellers, sold, status,
+    supplied, two_pools, with_fallback, write_workloads,
 };
 
 /// A small generator of numbers that look random and are the same in every run.
@@ -160,5 +160,50 @@ async fn a_no_that_stays_is_believed_when_the_budget_is_spent_and_the_loss_is_co
     assert!((60..=90).contains(&took), "{took}");
     assert_eq!(sellers(&lab), ["issuing-pool", "second-pool"]);
     assert_eq!((sold(&lab), abandoned(&agent).await), (2, 1));
+    agent.stop().await;
+}
+
+/// Drains until every volume has what it is due, while replies are lost for half a minute: what is
+/// asked for after that comes back before any budget is spent, however often it was lost before.
+async fn supply_under_loss(lab: &Lab, agent: &RunningAgent, rotations: u64) {
+    let is_done = || {
+        let statuses = agent.statuses();
+        all_ready(&statuses) && statuses.iter().all(|one| one.rotations == rotations)
+    };
+    let lost = FaultRule::always(Fault::LostReply).on(Method::CreateCertificate);
+    lab.faults([lost.share(30, 20_261_123 + rotations)]);
+    let began = lab.now();
+    while !is_done() {
+        drain(lab, agent).await;
+        let seconds = lab.now().duration_since(began).as_secs();
+        if seconds >= 30 {
+            lab.faults([]);
+        }
+        assert!(seconds < 600, "{:#?}", agent.statuses());
+    }
+}
+
+#[tokio::test]
+async fn with_three_replies_in_ten_lost_many_buy_each_certificate_once_and_from_the_first_pool() {
+    const MANY: u64 = 40;
+    const ROTATIONS: u64 = 4;
+    let lab = two_pools().await;
+    lab.write_policy(&with_fallback());
+    write_workloads(&lab, 0..usize::try_from(MANY).unwrap());
+    let agent = lab.agent().await;
+    supply_under_loss(&lab, &agent, 0).await;
+    for rotation in 1..=ROTATIONS {
+        let last = agent
+            .statuses()
+            .into_iter()
+            .map(|status| status.next_attempt);
+        forward(&lab, last.max().expect("there are some"));
+        supply_under_loss(&lab, &agent, rotation).await;
+    }
+    let used = MANY * (1 + ROTATIONS);
+    let lost = creates(&lab) - used;
+    assert!(lost > used / 5, "only {lost} replies were lost");
+    assert_eq!((sold(&lab), abandoned(&agent).await), (used, 0));
+    assert!(asked(&lab).iter().all(|pool| pool == "issuing-pool"));
     agent.stop().await;
 }

@@ -6,6 +6,7 @@
     reason = "helpers of tests fail by a panic, as tests do"
 )]
 mod bad_certificates;
+mod bundle_outages;
 mod bundle_server;
 mod ca_faults;
 mod clock;
@@ -13,6 +14,7 @@ mod config;
 mod distrust;
 mod exactly_once;
 mod front;
+mod identity_outages;
 mod issuer;
 mod limits;
 mod main_path;
@@ -25,4 +27,5 @@ mod root_rotation;
 mod rotation;
 mod support;
 mod trust;
+mod volume_outages;
 mod workloads;

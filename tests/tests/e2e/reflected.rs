@@ -8,15 +8,13 @@ use certagent::{
     run::agent::{AgentOptions, RunningAgent},
 };
 use certagent_core::{config::Settings, request::SubjectMode};
-use certagent_emulator::{ApiError, Code, Fault, FaultRule, IdentityConfig, Method};
+use certagent_emulator::{IdentityConfig, Method};
 use certagent_tests::{Lab, Policy, TRUST_DOMAIN, all_ready, until, workload};
 use serde_json::{Value, json};
 
 use crate::{
     issuer::{ISSUER, Issuer},
-    support::{
-        abandoned, attempt, balanced, configured, due, failed, frozen, guide_and, heal, renew, sold,
-    },
+    support::{abandoned, balanced, configured, failed, guide_and, heal, renew, sold},
 };
 
 const AUDIENCE: &str = "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/mesh/providers/cluster";
@@ -27,14 +25,14 @@ const REQUESTER_ROLE: &str = "roles/privateca.workloadCertificateRequester";
 const READER_ROLE: &str = "roles/privateca.poolReader";
 
 /// A laboratory whose CA knows its callers.
-struct Cluster {
-    lab: Lab,
+pub(crate) struct Cluster {
+    pub(crate) lab: Lab,
     issuer: Issuer,
 }
 
 impl Cluster {
     /// One in which workloads may do all that they need.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(&[(REQUESTER_ROLE, WORKLOADS), (READER_ROLE, WORKLOADS)]).await
     }
 
@@ -89,12 +87,12 @@ impl Cluster {
         self.lab.write_config(&file, &document);
     }
 
-    fn workload(&self, name: &str) {
+    pub(crate) fn workload(&self, name: &str) {
         self.write_token(name, name);
         self.write_workload(name, name);
     }
 
-    async fn start(&self, impersonate: Option<&str>) -> RunningAgent {
+    pub(crate) async fn start(&self, impersonate: Option<&str>) -> RunningAgent {
         let options = self.lab.options();
         let settings = Settings {
             subject_mode: Some(SubjectMode::ReflectedSpiffe),
@@ -116,7 +114,7 @@ impl Cluster {
         self.lab.agent_with(options).await
     }
 
-    async fn supplied(&self, names: &[&str]) -> RunningAgent {
+    pub(crate) async fn supplied(&self, names: &[&str]) -> RunningAgent {
         for name in names {
             self.workload(name);
         }
@@ -178,42 +176,6 @@ async fn the_token_of_another_service_account_is_told_with_both_names_and_correc
     heal(&cluster.lab, &agent).await;
     cluster.has_its_own("a");
     balanced(&cluster.lab, &agent).await;
-    agent.stop().await;
-}
-
-#[tokio::test]
-async fn an_hour_without_the_token_service_costs_no_certificate_and_needs_no_restart() {
-    let cluster = Cluster::new().await;
-    let agent = cluster.supplied(&["a"]).await;
-    let lab = &cluster.lab;
-    let before = frozen(&lab.volume("a"));
-    let away = Fault::error(ApiError::new(Code::Unavailable, "away"));
-    lab.faults([FaultRule::always(away).on(Method::ExchangeToken)]);
-    due(lab, &agent);
-    let failure = failed(&agent, "is not exchanged by http://127.0.0.1").await;
-    assert!(failure.is_valid(lab.now()));
-
-    let (began, asked) = (lab.now(), cluster.exchanges());
-    let mut attempts = 0;
-    while lab.now().duration_since(began).as_secs() < 3600 {
-        let status = attempt(lab, &agent).await;
-        assert!(status.is_valid(lab.now()), "{status:?}");
-        attempts += 1;
-    }
-    assert_eq!(frozen(&lab.volume("a")), before);
-    // Doubling up to five minutes; the pools' roots are asked for meanwhile, too.
-    assert!((12..=24).contains(&attempts), "{attempts}");
-    let asked = cluster.exchanges() - asked;
-    assert!(
-        asked <= 3 * attempts,
-        "{asked} exchanges in {attempts} attempts"
-    );
-
-    lab.faults([]);
-    heal(lab, &agent).await;
-    assert_ne!(frozen(&lab.volume("a")), before);
-    cluster.has_its_own("a");
-    assert_eq!((sold(lab), abandoned(&agent).await), (2, 0));
     agent.stop().await;
 }
 

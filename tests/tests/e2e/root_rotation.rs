@@ -120,7 +120,7 @@ async fn restarted(
 }
 
 /// Two pools for the own trust domain, and an endpoint for another.
-fn write_federation(lab: &Lab, url: &str) {
+pub(crate) fn write_federation(lab: &Lab, url: &str) {
     lab.write_config(
         "TrustConfig.yaml",
         &format!(

@@ -105,6 +105,19 @@ pub(crate) async fn heal(lab: &Lab, agent: &RunningAgent) -> VolumeStatus {
     panic!("it does not heal: {:#?}", agent.statuses());
 }
 
+/// Attempts at `a` for so long. Gives how many there were.
+pub(crate) async fn attempts_for(lab: &Lab, agent: &RunningAgent, span: SignedDuration) -> u64 {
+    let end = lab.now() + span;
+    let mut attempts = 0;
+    while status(&agent.statuses(), "a").next_attempt < end {
+        attempt(lab, agent).await;
+        attempts += 1;
+        assert!(attempts < 1000, "it never rests");
+    }
+    forward(lab, end);
+    attempts
+}
+
 /// Every file of a volume with its bytes and inode: what must not change.
 pub(crate) type Frozen = BTreeMap<String, (Vec<u8>, u64)>;
 

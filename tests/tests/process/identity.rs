@@ -7,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use certagent_emulator::{ApiError, Code, Fault, FaultRule, Method};
 use serde_json::json;
 
 use crate::{
@@ -151,4 +152,30 @@ fn an_https_endpoint_is_reached_through_the_proxy_of_the_environment() {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();
     assert_eq!(line, "CONNECT privateca.googleapis.com:443 HTTP/1.1\r\n");
+}
+
+#[test]
+fn a_metadata_server_that_is_away_is_named_and_asked_again_until_it_is_back() {
+    let account = "agent@demo-project.iam.gserviceaccount.com";
+    let members = [format!("serviceAccount:{account}")];
+    let identities = json!({
+        "serviceAccounts": [{ "email": account }],
+        "metadataServer": { "serviceAccount": account },
+        "bindings": [
+            { "role": "roles/privateca.certificateRequester", "members": members },
+            { "role": "roles/privateca.poolReader", "members": members },
+        ],
+    });
+    let site = Site::with_identities(serde_json::from_value(identities).unwrap());
+    let away = Fault::error(ApiError::new(Code::Unavailable, "away"));
+    site.emulator
+        .set_faults(vec![FaultRule::next(1, away).on(Method::GetMetadata)]);
+    let host = site.endpoint().trim_start_matches("http://");
+    let mut command = site.run();
+    command.args(["--identity", "direct"]);
+    let mut agent = Program::start(command.env("GCE_METADATA_HOST", host));
+    agent.wait_for(&[&format!("the metadata server {host} gave HTTP 503")]);
+    agent.wait_for(&["issued", "serial="]);
+    agent.terminate().expect(0);
+    assert_eq!(site.sold(), [site.serial()]);
 }

@@ -16,7 +16,7 @@ use certagent_core::{
     config::{GuideParams, render_trust_config, render_workload_certificate_config},
 };
 use certagent_credentials::Snapshot;
-use certagent_emulator::{CaKey, Emulator, EmulatorConfig};
+use certagent_emulator::{CaKey, Emulator, EmulatorConfig, IdentityConfig, PoolName, Tier};
 use certagent_svid::TrustDomain;
 use certagent_tests::{LOCATION, Lab, PROJECT, TRUST_DOMAIN, serve};
 use jiff::{SignedDuration, Timestamp};
@@ -48,14 +48,41 @@ impl Site {
 
     /// The same with these kinds of keys, for workloads and CAs.
     pub(crate) fn with(algorithm: KeyAlgorithm, ca: CaKey) -> Self {
+        let site = Self::of(guide().with_ca_key(ca));
+        site.write_objects(algorithm, 3600);
+        site
+    }
+
+    /// The guide's pools, the issuing one of this tier, and another below the same root to fall
+    /// back to.
+    pub(crate) fn with_fallback(tier: Tier) -> Self {
+        let mut config = guide();
+        config.pools[1].tier = tier;
+        let mut second = config.pools[1].clone();
+        second.name = PoolName::new(PROJECT, LOCATION, "second-pool").expect("a name");
+        config.pools.push(second);
+        let site = Self::of(config);
+        site.write_documents(&GuideParams {
+            fallback_pools: vec![Lab::pool("second-pool").parse().expect("a pool")],
+            ..params(KeyAlgorithm::EcdsaP256, 3600)
+        });
+        site
+    }
+
+    /// The guide's pools and objects for these callers.
+    pub(crate) fn with_identities(identities: IdentityConfig) -> Self {
+        let site = Self::of(guide().with_identities(identities));
+        site.write_objects(KeyAlgorithm::EcdsaP256, 3600);
+        site
+    }
+
+    /// These pools, without objects.
+    fn of(config: EmulatorConfig) -> Self {
         let behind = Arc::new(AtomicI64::new(0));
         let clock = {
             let (system, behind) = (certagent_emulator::system_clock(), Arc::clone(&behind));
             Arc::new(move || system() - SignedDuration::from_secs(behind.load(Ordering::SeqCst)))
         };
-        let config = EmulatorConfig::guide(PROJECT, LOCATION)
-            .expect("valid names")
-            .with_ca_key(ca);
         // The CAs are older than what they will sign with a clock that is behind.
         behind.store(2 * 3600, Ordering::SeqCst);
         let emulator = Emulator::new(config, clock, None).expect("an emulator");
@@ -78,7 +105,6 @@ impl Site {
             _runtime: runtime,
         };
         fs::set_permissions(site.state_dir(), fs::Permissions::from_mode(0o700)).expect("a mode");
-        site.write_objects(algorithm, 3600);
         site
     }
 
@@ -108,20 +134,15 @@ impl Site {
     }
 
     pub(crate) fn write_objects(&self, algorithm: KeyAlgorithm, validity_seconds: u64) {
-        let params = GuideParams {
-            issuing_pool: Lab::pool("issuing-pool").parse().expect("a pool"),
-            fallback_pools: Vec::new(),
-            root_pools: vec![Lab::pool("root-pool").parse().expect("a pool")],
-            trust_domain: TrustDomain::new(TRUST_DOMAIN).expect("a trust domain"),
-            algorithm,
-            validity_seconds,
-            rotation_window_percentage: 50,
-        };
+        self.write_documents(&params(algorithm, validity_seconds));
+    }
+
+    fn write_documents(&self, params: &GuideParams) {
         self.write(
             "certificates.yaml",
-            &render_workload_certificate_config(&params),
+            &render_workload_certificate_config(params),
         );
-        self.write("trust.yaml", &render_trust_config(&params));
+        self.write("trust.yaml", &render_trust_config(params));
     }
 
     /// Writes a file of the configuration, by rename as editors do.
@@ -203,6 +224,22 @@ impl Site {
     /// The certificates that were sold, oldest first.
     pub(crate) fn sold(&self) -> Vec<String> {
         self.emulator.sold_serials()
+    }
+}
+
+fn guide() -> EmulatorConfig {
+    EmulatorConfig::guide(PROJECT, LOCATION).expect("valid names")
+}
+
+fn params(algorithm: KeyAlgorithm, validity_seconds: u64) -> GuideParams {
+    GuideParams {
+        issuing_pool: Lab::pool("issuing-pool").parse().expect("a pool"),
+        fallback_pools: Vec::new(),
+        root_pools: vec![Lab::pool("root-pool").parse().expect("a pool")],
+        trust_domain: TrustDomain::new(TRUST_DOMAIN).expect("a trust domain"),
+        algorithm,
+        validity_seconds,
+        rotation_window_percentage: 50,
     }
 }
 
