@@ -90,6 +90,11 @@ impl CasClient {
         &self.endpoint
     }
 
+    /// Who calls.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// `CreateCertificate` with exactly the bytes and ids of `request`.
     ///
     /// The chain may be empty: a service may carry out a request and send no certificate.

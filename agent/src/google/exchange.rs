@@ -164,6 +164,14 @@ impl Exchange {
         }
     }
 
+    /// Namespace and service account by the token in this file; none if it cannot be read or says
+    /// nothing of the kind.
+    pub(super) fn workload(&self, path: &Path) -> Option<(String, String)> {
+        let subject = subject::read(path, self.0.clock.now()).ok()?;
+        let (namespace, service_account) = subject.claims.workload()?;
+        Some((namespace.to_owned(), service_account.to_owned()))
+    }
+
     /// Whom a call of this caller shows itself as.
     pub(super) fn shown(&self, caller: &Caller) -> Shown {
         Shown::Exchanged(match (caller, &self.0.impersonation) {

@@ -112,6 +112,17 @@ impl Identity {
         }
     }
 
+    /// Namespace and service account by the caller's own token, where a certificate would be for
+    /// these; none where it has none that says so.
+    pub fn workload(&self, caller: &Caller) -> Option<(String, String)> {
+        match (self, caller) {
+            (Self::Reflected(exchange), Caller::Workload(SubjectToken::File(path))) => {
+                exchange.workload(path)
+            }
+            _ => None,
+        }
+    }
+
     /// The service answered 401 to a call with `token`. True if another token may be had, so that
     /// the very same call is worth sending once more.
     pub async fn refused(&self, _caller: &Caller, token: &Token) -> bool {

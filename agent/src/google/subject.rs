@@ -42,6 +42,17 @@ pub(super) struct Claims {
     pub(super) expires_at: Option<Timestamp>,
 }
 
+impl Claims {
+    /// Namespace and service account, if it is a token of Kubernetes.
+    pub(super) fn workload(&self) -> Option<(&str, &str)> {
+        let names = self
+            .subject
+            .as_deref()?
+            .strip_prefix("system:serviceaccount:")?;
+        names.split_once(':')
+    }
+}
+
 /// Why a file holds no token that may be shown.
 #[derive(Debug, thiserror::Error)]
 #[error("the token file {}: {fault}", path.display())]

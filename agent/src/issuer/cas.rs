@@ -5,7 +5,7 @@ use certagent_core::{
     algorithm::KeyAlgorithm,
     issued::RawChain,
     outcome::Class,
-    plan::IssuePlan,
+    plan::{IssuePlan, workload_names},
     pool::CaPoolName,
     request::{PreparedRequest, RequestForm},
     trust,
@@ -52,6 +52,27 @@ impl CasIssuer {
             clock,
             limiter,
             trust,
+        }
+    }
+
+    /// A name that CA Service would take from the token and that is not the plan's would be a
+    /// certificate bought in vain.
+    fn check_workload(
+        &self,
+        plan: &IssuePlan,
+        pool: &CaPoolName,
+        caller: &Caller,
+    ) -> Result<(), IssueError> {
+        let Some(token) = self.client.identity().workload(caller) else {
+            return Ok(());
+        };
+        match workload_names(&plan.spiffe_id) {
+            Some(asked) if asked != (&token.0, &token.1) => Err(IssueError::OtherWorkload {
+                pool: pool.clone(),
+                asked: Box::new(plan.spiffe_id.clone()),
+                token: Box::new(token),
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -151,9 +172,12 @@ impl Issuer for CasIssuer {
         plan: &'a IssuePlan,
         pool: &'a CaPoolName,
         bundle: &'a TrustBundle,
-        _behalf: &'a Behalf,
+        behalf: &'a Behalf,
     ) -> BoxFuture<'a, Result<Preflight, IssueError>> {
-        Box::pin(self.look(plan, pool, bundle))
+        Box::pin(async move {
+            self.check_workload(plan, pool, &behalf.caller)?;
+            self.look(plan, pool, bundle).await
+        })
     }
 
     fn admit<'a>(

@@ -9,7 +9,7 @@ use certagent_core::{
     pool::CaPoolName,
     request::{PreparedRequest, RequestForm},
 };
-use certagent_svid::{TrustBundle, TrustDomain};
+use certagent_svid::{SpiffeId, TrustBundle, TrustDomain};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
@@ -152,6 +152,18 @@ pub enum IssueError {
         /// The lifetime asked for.
         validity: Duration,
     },
+    /// The workload's own token, from which CA Service takes the name, is of another workload.
+    #[error(
+        "CA Service takes the identity from the workload's own token, and the token is of namespace \"{}\" and service account \"{}\", not of {asked}: let tokenFile name the token of that workload, or correct its namespace and serviceAccount; nothing was asked of {pool}", token.0, token.1
+    )]
+    OtherWorkload {
+        /// The pool that would have been asked.
+        pool: CaPoolName,
+        /// What the plan asks for.
+        asked: Box<SpiffeId>,
+        /// Namespace and service account by the token.
+        token: Box<(String, String)>,
+    },
     /// The pool takes neither form of request.
     #[error(
         "the CA pool {pool} allows neither config-based nor CSR-based issuance; allow config-based issuance in its allowedIssuanceModes"
@@ -217,6 +229,7 @@ impl IssueError {
             | Self::KeyTypeForbidden { .. }
             | Self::LifetimeOverMaximum { .. }
             | Self::NoIssuanceMode { .. } => Class::Refused,
+            Self::OtherWorkload { .. } => Class::Invalid,
             Self::Lost { .. } => Class::Lost,
             Self::NotFetched { .. } | Self::NoCertificate { .. } => Class::Unknown,
         }
@@ -243,6 +256,7 @@ impl IssueError {
             | Self::Backdates { pool, .. }
             | Self::KeyTypeForbidden { pool, .. }
             | Self::LifetimeOverMaximum { pool, .. }
+            | Self::OtherWorkload { pool, .. }
             | Self::NoIssuanceMode { pool }
             | Self::Lost { pool, .. }
             | Self::NotFetched { pool, .. }

@@ -165,12 +165,12 @@ async fn the_token_of_another_service_account_is_told_with_both_names_and_correc
     let agent = cluster.start(None).await;
     failed(
         &agent,
-        "CA Service took the identity from the workload's own token; the token is of namespace \
-         \"default\" and service account \"till\", and the workload of \"default\" and \"a\": \
-         let tokenFile name",
+        "the token is of namespace \"default\" and service account \"till\", not of \
+         spiffe://demo-project.svc.id.goog/ns/default/sa/a: let tokenFile name",
     )
     .await;
-    assert_eq!((sold(&cluster.lab), abandoned(&agent).await), (1, 1));
+    // Nothing was bought to find that out.
+    assert_eq!((sold(&cluster.lab), abandoned(&agent).await), (0, 0));
 
     cluster.write_token("a", "a");
     heal(&cluster.lab, &agent).await;
