@@ -55,27 +55,6 @@ impl CasIssuer {
         }
     }
 
-    /// A name that CA Service would take from the token and that is not the plan's would be a
-    /// certificate bought in vain.
-    fn check_workload(
-        &self,
-        plan: &IssuePlan,
-        pool: &CaPoolName,
-        caller: &Caller,
-    ) -> Result<(), IssueError> {
-        let Some(token) = self.client.identity().workload(caller) else {
-            return Ok(());
-        };
-        match workload_names(&plan.spiffe_id) {
-            Some(asked) if asked != (&token.0, &token.1) => Err(IssueError::OtherWorkload {
-                pool: pool.clone(),
-                asked: Box::new(plan.spiffe_id.clone()),
-                token: Box::new(token),
-            }),
-            _ => Ok(()),
-        }
-    }
-
     async fn look(
         &self,
         plan: &IssuePlan,
@@ -175,7 +154,7 @@ impl Issuer for CasIssuer {
         behalf: &'a Behalf,
     ) -> BoxFuture<'a, Result<Preflight, IssueError>> {
         Box::pin(async move {
-            self.check_workload(plan, pool, &behalf.caller)?;
+            check_workload(&self.client, plan, pool, &behalf.caller)?;
             self.look(plan, pool, bundle).await
         })
     }
@@ -232,6 +211,27 @@ pub(crate) fn check_anchored(
         anchors: trust.describe_anchors(&trust_domain),
         trust_domain,
     })))
+}
+
+/// A name that CA Service would take from the caller's token, and that is not the plan's, would
+/// be a certificate bought in vain.
+pub(crate) fn check_workload(
+    client: &CasClient,
+    plan: &IssuePlan,
+    pool: &CaPoolName,
+    caller: &Caller,
+) -> Result<(), IssueError> {
+    let Some(token) = client.identity().workload(caller) else {
+        return Ok(());
+    };
+    match workload_names(&plan.spiffe_id) {
+        Some(asked) if asked != (&token.0, &token.1) => Err(IssueError::OtherWorkload {
+            pool: pool.clone(),
+            asked: Box::new(plan.spiffe_id.clone()),
+            token: Box::new(token),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the pool would take what the plan asks for, and in which form.

@@ -201,6 +201,7 @@ impl Inspection<'_> {
             Some(Err(Refused::NoKey(why))) => {
                 return self.found.skipped(id, Skip::Unable, why);
             }
+            Some(Err(Refused::OtherWorkload(why))) => return self.found.failed(id, why),
             Some(Err(Refused::Call(error))) => error,
         };
         match Trouble::of(error) {

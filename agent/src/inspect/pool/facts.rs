@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use certagent_core::{
     algorithm::KeyAlgorithm,
     config::{Config, Settings},
-    plan::{IssuePlan, workload_id},
+    plan::{IssuePlan, workload_id, workload_names},
     pool::CaPoolName,
     request::{PreparedRequest, RequestForm, SubjectMode},
 };
@@ -20,7 +20,7 @@ use crate::{
     },
     clock::SharedClock,
     google::Caller,
-    issuer::cas::{check_form, check_key_type, check_lifetime, signs},
+    issuer::cas::{check_form, check_key_type, check_lifetime, check_workload, signs},
     keys::{self, Keys},
 };
 
@@ -145,6 +145,8 @@ pub(super) enum Refused {
     Call(CallError),
     /// By this machine: there is no key to ask for.
     NoKey(String),
+    /// By this machine: the token is of another workload.
+    OtherWorkload(String),
 }
 
 impl Facts {
@@ -212,6 +214,11 @@ async fn try_out(
     caller: &Caller,
     now: Timestamp,
 ) -> Result<(), Refused> {
+    // An identity made up for the question is nobody's.
+    if workload_names(&plan.spiffe_id) != Some(STAND_IN) {
+        check_workload(client, plan, pool, caller)
+            .map_err(|error| Refused::OtherWorkload(error.to_string()))?;
+    }
     let no_key = |error: keys::NewKeyError| Refused::NoKey(error.to_string());
     let key = Keys::default()
         .generate(plan.algorithm)
