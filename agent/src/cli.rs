@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and nothing of what it does.
 mod exit;
+mod inspect;
 pub(crate) mod print;
 #[cfg(test)]
 #[path = "cli/tests.rs"]
@@ -11,15 +12,15 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use certagent_core::{
     algorithm::KeyAlgorithm,
     config::{Settings, WorkloadSpec, WorkloadVolumeSpec},
-    pool::CaPoolName,
     request::SubjectMode,
 };
-use certagent_svid::{SpiffeId, TrustDomain};
+use certagent_svid::TrustDomain;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::trust::Fingerprint;
 
 pub(crate) use exit::Exit;
+pub(crate) use inspect::{InspectArgs, InspectConfigArgs, InspectPoolArgs, InspectSubject};
 
 use crate::google::IdentityMode;
 
@@ -414,99 +415,6 @@ pub(crate) struct ValidateArgs {
     /// Who would call CA Service, as `run` would be told: what a workload needs depends on it
     #[arg(long, value_enum, value_name = "WHO", env = "CERTAGENT_IDENTITY")]
     pub(crate) identity: Option<IdentityMode>,
-    /// Accept validities and windows that are too short for anything but tests
-    #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]
-    pub(crate) lift_minimums: bool,
-}
-
-/// `certagent inspect`.
-#[derive(Clone, Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub(crate) struct InspectArgs {
-    /// Something else than a directory.
-    #[command(subcommand)]
-    pub(crate) subject: Option<InspectSubject>,
-    /// The credential directory
-    #[arg(required = true, value_parser = value::path)]
-    pub(crate) dir: Option<PathBuf>,
-    /// How the result is printed
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) output: Output,
-    /// Where the agent keeps its records, to say more about renewals
-    #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]
-    pub(crate) state_dir: Option<PathBuf>,
-}
-
-/// What else can be inspected.
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum InspectSubject {
-    /// Say whether a CA pool would issue, and if not, why and what to do
-    #[command(after_help = format!("\
-Examples:
-  certagent inspect pool projects/my-project/locations/us-central1/caPools/issuing-pool
-  certagent inspect pool //privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/issuing-pool \\
-      --config /etc/certagent --output json
-
-It asks whether a certificate would be issued (validateOnly), and buys none.
-
-{EXIT_CODES}"))]
-    Pool(InspectPoolArgs),
-    /// Say whether configuration files, the pools and the trust anchors that they name work together
-    #[command(after_help = format!("\
-Example:
-  certagent inspect config /etc/certagent
-
-It says what `validate` says, then asks the pools. It buys no certificate.
-
-{EXIT_CODES}"))]
-    Config(InspectConfigArgs),
-}
-
-/// `certagent inspect pool`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct InspectPoolArgs {
-    /// The pool: //privateca.googleapis.com/projects/P/locations/L/caPools/N, or from projects/ on
-    #[arg(value_name = "URI", value_parser = value::ca_pool)]
-    pub(crate) pool: CaPoolName,
-    /// Files or directories (*.yaml, *.yml, *.json) with the configuration that the pool is to serve
-    #[arg(long, num_args = 1.., value_name = "PATH", value_parser = value::path)]
-    pub(crate) config: Vec<PathBuf>,
-    /// Ask for this identity [default: the first workload's, else one made up for the question]
-    #[arg(long, value_name = "ID", value_parser = value::spiffe_id)]
-    pub(crate) spiffe_id: Option<SpiffeId>,
-    /// How CA Service is reached.
-    #[command(flatten)]
-    pub(crate) ca: CaArgs,
-    /// How workloads' tokens are exchanged.
-    #[command(flatten)]
-    pub(crate) exchange: ExchangeArgs,
-    /// With --identity reflected: the file with the token of the workload to ask as
-    #[arg(long, value_name = "FILE", env = "CERTAGENT_TOKEN_FILE", value_parser = value::path)]
-    pub(crate) token_file: Option<PathBuf>,
-    /// How the result is printed
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) output: Output,
-}
-
-/// `certagent inspect config`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct InspectConfigArgs {
-    /// Files or directories (*.yaml, *.yml, *.json)
-    #[arg(required = true, value_name = "PATH", value_parser = value::path)]
-    pub(crate) paths: Vec<PathBuf>,
-    /// The trust domain of all workloads, as `run` would be told
-    #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
-    #[arg(value_parser = value::trust_domain)]
-    pub(crate) trust_domain: Option<TrustDomain>,
-    /// How CA Service is reached.
-    #[command(flatten)]
-    pub(crate) ca: CaArgs,
-    /// How workloads' tokens are exchanged.
-    #[command(flatten)]
-    pub(crate) exchange: ExchangeArgs,
-    /// How the result is printed
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) output: Output,
     /// Accept validities and windows that are too short for anything but tests
     #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]
     pub(crate) lift_minimums: bool,

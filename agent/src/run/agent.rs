@@ -99,7 +99,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         pools: client.clone(),
         endpoints: EndpointClient::new(&roots)?,
     };
-    let (roots, mut trust) = TrustTask::new(
+    let (trust_task, mut trust) = TrustTask::new(
         sources,
         distrust,
         Arc::clone(&state),
@@ -107,7 +107,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         config.clone(),
     );
     metrics.watch_trust(trust.clone());
-    let roots = tokio::spawn(roots.run(cancel.clone()));
+    let trust_task = tokio::spawn(trust_task.run(cancel.clone()));
     // With or without an answer: what is not known yet is asked for again.
     if let Some(Err(stopped)) = cancel.run_until_cancelled(wait_ready(&mut trust)).await {
         return Err(stopped.into());
@@ -146,7 +146,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         None => None,
     };
     let mut tasks = vec![
-        roots,
+        trust_task,
         tokio::spawn(Arc::clone(&volumes).run(cancel.clone())),
         tokio::spawn(follow(
             Arc::clone(&volumes),

@@ -151,8 +151,8 @@ async fn an_hour_without_the_ca_before_the_first_issue_costs_some_attempts_and_n
     agent.stop().await;
 }
 
-#[tokio::test]
-async fn an_hour_without_the_ca_after_a_request_was_sent_loses_that_one_certificate_at_most() {
+/// A request was carried out and its answer lost; since then the CA is away.
+async fn sent_and_away() -> (Lab, RunningAgent) {
     let lab = Lab::new().await;
     lab.write_policy(&an_hour());
     lab.write_workload("a");
@@ -161,6 +161,12 @@ async fn an_hour_without_the_ca_after_a_request_was_sent_loses_that_one_certific
     lab.faults([lost, away.on(Method::CreateCertificate)]);
     let agent = lab.agent().await;
     failed(&agent, "broke before the answer").await;
+    (lab, agent)
+}
+
+#[tokio::test]
+async fn an_hour_without_the_ca_after_a_request_was_sent_loses_that_one_certificate_at_most() {
+    let (lab, agent) = sent_and_away().await;
     let attempts = attempts_for(&lab, &agent, HOUR).await;
     assert!((15..=20).contains(&attempts), "{attempts}");
     assert_eq!(creates(&lab), attempts + 1);
@@ -173,14 +179,7 @@ async fn an_hour_without_the_ca_after_a_request_was_sent_loses_that_one_certific
 
 #[tokio::test]
 async fn half_an_hour_without_the_ca_after_a_request_was_sent_loses_nothing() {
-    let lab = Lab::new().await;
-    lab.write_policy(&an_hour());
-    lab.write_workload("a");
-    let lost = FaultRule::next(1, Fault::CloseAfter).on(Method::CreateCertificate);
-    let [away] = away();
-    lab.faults([lost, away.on(Method::CreateCertificate)]);
-    let agent = lab.agent().await;
-    failed(&agent, "broke before the answer").await;
+    let (lab, agent) = sent_and_away().await;
     attempts_for(&lab, &agent, HOUR / 2).await;
     lab.faults([]);
     heal(&lab, &agent).await;
