@@ -215,6 +215,18 @@ async fn what_is_no_token_is_told_with_the_next_step() {
             false,
         ),
         (
+            (StatusCode::NOT_FOUND, [("a", "b")], "no account".to_owned()),
+            "says HTTP 404, \"no account\", without the header Metadata-Flavor: Google; check that \
+             nothing else answers there (see GCE_METADATA_HOST), and if not: attach a service account",
+            false,
+        ),
+        (
+            (StatusCode::BAD_GATEWAY, [("a", "b")], "<p>busy".to_owned()),
+            "says HTTP 502, \"<p>busy\", without the header Metadata-Flavor: Google; check that \
+             nothing else answers there (see GCE_METADATA_HOST), and if not: it is asked again",
+            false,
+        ),
+        (
             flavored(ok, "<html>welcome</html>"),
             "something else than a token",
             false,
