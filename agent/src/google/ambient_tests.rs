@@ -103,7 +103,10 @@ fn identity(environment: &[(&str, String)]) -> Result<(Ambient, ManualClock), Id
     let environment: HashMap<&str, String> = environment.iter().cloned().collect();
     let clock = ManualClock::new(now());
     let variable = |name: &str| environment.get(name).map(OsString::from);
-    Ok((Ambient::find(variable, Arc::new(clock.clone()))?, clock))
+    Ok((
+        Ambient::find(variable, &Roots::none(), Arc::new(clock.clone()))?,
+        clock,
+    ))
 }
 
 async fn text(identity: &Ambient) -> Result<String, String> {
