@@ -186,7 +186,7 @@ fn wanted(args: &InspectPoolArgs) -> Result<Wanted> {
     let config: Config = found.config.ok_or(BadConfig {
         problems: found.problems,
     })?;
-    Wanted::configured(&config, &settings, given).context("no identity to ask for")
+    Wanted::configured(&config, &args.config, &settings, given).context("no identity to ask for")
 }
 
 /// An identity in the trust domain that GKE gives the clusters of a project.
