@@ -185,7 +185,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
     #[arg(value_parser = value::trust_domain)]
     pub(crate) trust_domain: Option<TrustDomain>,
-    /// Provide every workload once, then exit
+    /// Provide every workload once, then exit; with 1 if that fails or a signal comes first
     #[arg(long)]
     pub(crate) once: bool,
     /// How CA Service is reached.
@@ -241,7 +241,7 @@ pub(crate) struct ExchangeArgs {
     pub(crate) sts_audience: Option<String>,
     /// Where they are exchanged
     #[arg(long, value_name = "URL", env = "CERTAGENT_STS_ENDPOINT")]
-    #[arg(default_value = "https://sts.googleapis.com")]
+    #[arg(default_value = crate::google::STS)]
     pub(crate) sts_endpoint: String,
     /// Look at pools and their roots as this service account, which a workload may impersonate.
     /// Certificates are always asked for with the workload's own identity
@@ -249,7 +249,7 @@ pub(crate) struct ExchangeArgs {
     pub(crate) impersonate: Option<String>,
     /// Where tokens of the service account are made
     #[arg(long, value_name = "URL", env = "CERTAGENT_IAMCREDENTIALS_ENDPOINT")]
-    #[arg(default_value = "https://iamcredentials.googleapis.com")]
+    #[arg(default_value = crate::google::IAM_CREDENTIALS)]
     pub(crate) iamcredentials_endpoint: String,
 }
 

@@ -17,6 +17,8 @@ pub struct VolumeStatus {
     pub spiffe_id: String,
     /// The certificate that is there, if any; it may have expired.
     pub certificate: Option<CertificateStatus>,
+    /// The certificate leads to no root that is trusted: `--distrust` names those that it needs.
+    pub is_distrusted: bool,
     /// How many certificates this process has written after the first one it found or wrote.
     pub rotations: u64,
     /// Failures in a row, 0 when all is well.

@@ -158,7 +158,7 @@ async fn render_metrics(State(shared): State<Shared>) -> Response {
 }
 
 #[cfg(test)]
-mod fixture {
+pub(crate) mod fixture {
     use certagent_svid::PublicKeyKind;
     use jiff::Timestamp;
 
@@ -168,12 +168,12 @@ mod fixture {
     };
 
     /// So many seconds after the tests' beginning.
-    pub(super) fn at(seconds: i64) -> Timestamp {
+    pub(crate) fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
     /// A volume whose certificate, if any, ends at `end`.
-    pub(super) fn status(path: &str, end: Option<i64>, failures: u32) -> VolumeStatus {
+    pub(crate) fn status(path: &str, end: Option<i64>, failures: u32) -> VolumeStatus {
         VolumeStatus {
             id: VolumeId::of(path.as_ref()),
             path: path.into(),
@@ -187,6 +187,7 @@ mod fixture {
                 window_start: at(end / 2),
                 renew_at: at(end / 2 + 3),
             }),
+            is_distrusted: false,
             rotations: 0,
             failures,
             last_error: (failures > 0).then(|| "the pool is away".to_owned()),

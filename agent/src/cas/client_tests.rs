@@ -424,7 +424,7 @@ async fn metadata_identity() -> Identity {
     let host = serve(app).await.to_string().replace("http://", "");
     let variable = move |name: &str| (name == "GCE_METADATA_HOST").then(|| host.clone().into());
     let clock = ManualClock::new(super::super::lab::now());
-    Identity::ambient(variable, Arc::new(clock)).unwrap()
+    Identity::ambient(variable, &Roots::none(), Arc::new(clock)).unwrap()
 }
 
 /// A CA Service that knows these tokens, and the calls that it had: token, query and body.

@@ -223,7 +223,7 @@ impl fmt::Display for Advice<'_> {
             );
         }
         let text = match &*error.reason {
-            Reason::NoToken(_) => "nothing was sent",
+            Reason::NoToken(_) => "nothing was sent to CA Service",
             Reason::NotConnected { .. } => {
                 "check that the endpoint is right and that the CA runs there"
             }

@@ -43,6 +43,12 @@ fn each_message_says_what_happened_and_the_next_step() {
         ),
         (
             CreateCertificate,
+            Reason::NoToken(IdentityError::passing("STS says no".to_owned())),
+            None,
+            "no access token: STS says no; nothing was sent to CA Service",
+        ),
+        (
+            CreateCertificate,
             Reason::TooLarge,
             None,
             "the answer is more than 1 MiB; check that the endpoint is CA Service or its emulator and nothing in between",

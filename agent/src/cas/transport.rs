@@ -32,7 +32,9 @@ pub enum ClientError {
     #[error("the HTTP client cannot be set up: {0}")]
     Http(#[source] reqwest::Error),
     /// Nobody could prove to be the service.
-    #[error("{endpoint} has to prove who it is, and there are no CA certificates to check it by")]
+    #[error(
+        "{endpoint} has to prove who it is, and there are no CA certificates to check it by; pass --ca-bundle FILE, or set SSL_CERT_FILE"
+    )]
     NoRoots {
         /// The service.
         endpoint: String,

@@ -5,6 +5,8 @@ use certagent_core::pool::CaPoolName;
 use certagent_svid::{SpiffeId, TrustDomain};
 use clap::{Args, Subcommand};
 
+use crate::trust::Fingerprint;
+
 use super::{CaArgs, EXIT_CODES, ExchangeArgs, Output, value};
 
 /// `certagent inspect`.
@@ -23,6 +25,15 @@ pub(crate) struct InspectArgs {
     /// Where the agent keeps its records, to say more about renewals
     #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]
     pub(crate) state_dir: Option<PathBuf>,
+    /// The SHA-256 of a root that is not to be trusted, beside those that the agent was told; may be
+    /// given several times
+    #[arg(
+        long,
+        value_name = "SHA256",
+        env = "CERTAGENT_DISTRUST",
+        value_delimiter = ','
+    )]
+    pub(crate) distrust: Vec<Fingerprint>,
 }
 
 /// What else can be inspected.

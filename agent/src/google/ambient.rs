@@ -13,7 +13,7 @@ use super::{
     credentials::{CredentialFile, Stamp},
     metadata::{HOST_VARIABLE, MetadataServer},
 };
-use crate::clock::SharedClock;
+use crate::{cas::Roots, clock::SharedClock};
 
 /// The variable that names a credentials file.
 const FILE_VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
@@ -23,7 +23,8 @@ const FILE_VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 const AHEAD: SignedDuration = SignedDuration::from_mins(4);
 
 /// The library does not say for how long a token of a file is good. Ten minutes is the least that
-/// Google gives, so it is replaced after half of that, and the file is read again with it.
+/// Google gives, so it is replaced after half of that, and the file is read again with it. That of
+/// an impersonation says it.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
 /// Most are good for an hour; what ended earlier is refused with a 401, and then replaced.
 const USABLE: SignedDuration = SignedDuration::from_mins(55);
@@ -44,7 +45,7 @@ pub struct Ambient {
 
 #[derive(Debug)]
 enum Source {
-    File(CredentialFile),
+    File(CredentialFile, Roots),
     Metadata(MetadataServer),
 }
 
@@ -76,11 +77,12 @@ impl Ambient {
     /// with the first call; a file that cannot be one is an error at once.
     pub fn find(
         variable: impl Fn(&str) -> Option<OsString>,
+        roots: &Roots,
         clock: SharedClock,
     ) -> Result<Self, IdentityError> {
         let source = if let Some(file) = file(&variable) {
             file.check()?;
-            Source::File(file)
+            Source::File(file, roots.clone())
         } else {
             let host = variable(HOST_VARIABLE).filter(|host| !host.is_empty());
             // What is not UTF-8 is no host, either.
@@ -156,7 +158,7 @@ impl Ambient {
 
     fn shown_as(source: &Source) -> Shown {
         match source {
-            Source::File(file) => Shown::File(file.to_string()),
+            Source::File(file, _) => Shown::File(file.to_string()),
             Source::Metadata(server) => Shown::Metadata(server.to_string()),
         }
     }
@@ -164,10 +166,10 @@ impl Ambient {
     async fn ask(&self, state: &mut State, now: Timestamp) {
         let file = self.stamp();
         let asked = match &self.source {
-            Source::File(file) => file.token().await.map(|token| Held {
+            Source::File(file, roots) => file.token(roots, now).await.map(|(token, life)| Held {
                 token,
-                refresh_at: after(now, FRESH),
-                ends_at: after(now, USABLE),
+                refresh_at: after(now, life.map_or(FRESH, |life| FRESH.min(life / 2))),
+                ends_at: after(now, life.unwrap_or(USABLE)),
             }),
             Source::Metadata(server) => server.token().await.map(|(token, life)| {
                 let life = SignedDuration::try_from(life).unwrap_or(SignedDuration::ZERO);
@@ -203,7 +205,7 @@ impl Ambient {
 
     fn stamp(&self) -> Option<Stamp> {
         match &self.source {
-            Source::File(file) => Some(Stamp::of(&file.path)),
+            Source::File(file, _) => Some(Stamp::of(&file.path)),
             Source::Metadata(_) => None,
         }
     }

@@ -103,7 +103,10 @@ fn identity(environment: &[(&str, String)]) -> Result<(Ambient, ManualClock), Id
     let environment: HashMap<&str, String> = environment.iter().cloned().collect();
     let clock = ManualClock::new(now());
     let variable = |name: &str| environment.get(name).map(OsString::from);
-    Ok((Ambient::find(variable, Arc::new(clock.clone()))?, clock))
+    Ok((
+        Ambient::find(variable, &Roots::none(), Arc::new(clock.clone()))?,
+        clock,
+    ))
 }
 
 async fn text(identity: &Ambient) -> Result<String, String> {
@@ -212,6 +215,18 @@ async fn what_is_no_token_is_told_with_the_next_step() {
         (
             (ok, [("a", "b")], "<html>welcome</html>".to_owned()),
             "HTTP 200, \"<html>welcome</html>\", without the header Metadata-Flavor",
+            false,
+        ),
+        (
+            (StatusCode::NOT_FOUND, [("a", "b")], "no account".to_owned()),
+            "says HTTP 404, \"no account\", without the header Metadata-Flavor: Google; check that \
+             nothing else answers there (see GCE_METADATA_HOST), and if not: attach a service account",
+            false,
+        ),
+        (
+            (StatusCode::BAD_GATEWAY, [("a", "b")], "<p>busy".to_owned()),
+            "says HTTP 502, \"<p>busy\", without the header Metadata-Flavor: Google; check that \
+             nothing else answers there (see GCE_METADATA_HOST), and if not: it is asked again",
             false,
         ),
         (

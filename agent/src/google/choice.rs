@@ -84,7 +84,7 @@ impl IdentityChoice {
         Ok(match self {
             Self::None => Identity::Anonymous,
             Self::Direct(environment) => {
-                Identity::ambient(|name| environment.variable(name), Arc::clone(clock))?
+                Identity::ambient(|name| environment.variable(name), roots, Arc::clone(clock))?
             }
             Self::Reflected(options) => {
                 Identity::Reflected(Exchange::new(options, roots, Arc::clone(clock), workloads)?)

@@ -3,7 +3,8 @@
 //!
 //! It refreshes its tokens in tasks that nobody can stop, gives up for ever after a permanent
 //! error (googleapis/google-cloud-rust#4541), has no deadline, and reads the file once. So it is
-//! built anew for each token, from the file as it is then, on a runtime that ends with it.
+//! built anew for each token, from the file as it is then, on a runtime that ends with it. What it
+//! is not trusted with at all is in [`super::members`].
 use std::{
     error::Error as _,
     fmt, io,
@@ -14,25 +15,31 @@ use std::{
 use google_cloud_auth::{
     build_errors,
     credentials::{
-        AccessTokenCredentials, external_account, impersonated,
+        AccessTokenCredentials, external_account,
         service_account::{self, AccessSpecifier},
         user_account,
     },
     errors::CredentialsError,
 };
-use reqwest::Url;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{IdentityError, SCOPE, Token, answer};
+use super::{
+    IdentityError, SCOPE, Token, answer,
+    impersonation::{Impersonation, Target},
+    members::{Members, Source},
+};
 use crate::{
     cas::{
-        Endpoint,
+        Roots,
         error::{LONGEST_TEXT, printable},
-        transport,
+        transport::{self, Timeouts},
     },
     small_file,
 };
+
+/// What a token is good for that only makes others.
+const IAM_SCOPE: &str = "https://www.googleapis.com/auth/iam";
 
 /// The largest file that is read, in bytes. Keys have 2.4 KB.
 const MAX_BYTES: usize = 64 * 1024;
@@ -48,67 +55,56 @@ pub(super) struct CredentialFile {
     pub(super) is_gclouds: bool,
 }
 
-/// The types of files, by the member `type`, with the texts that each needs.
-const KINDS: [(Kind, &str, &[&str]); 4] = [
-    (
-        Kind::ServiceAccount,
-        "service_account",
-        &[
-            "client_email",
-            "private_key_id",
-            "private_key",
-            "project_id",
-        ],
-    ),
-    (
-        Kind::External,
-        "external_account",
-        &["audience", "subject_token_type", "token_url"],
-    ),
-    (
-        Kind::Impersonated,
-        "impersonated_service_account",
-        &["service_account_impersonation_url"],
-    ),
-    (
-        Kind::User,
-        "authorized_user",
-        &["client_id", "client_secret", "refresh_token"],
-    ),
-];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    ServiceAccount,
-    External,
-    Impersonated,
-    User,
-}
-
 impl CredentialFile {
     /// Checks what can be known without asking anybody.
     pub(super) fn check(&self) -> Result<(), IdentityError> {
         self.read().map(drop)
     }
 
-    /// A token for the credentials that the file has now. It asks whom they name.
-    pub(super) async fn token(&self) -> Result<Token, IdentityError> {
+    /// A token for the credentials that the file has now, and for how long it is good if that is
+    /// known. It asks whom they name; those who make tokens of service accounts have to prove
+    /// themselves under `roots`.
+    pub(super) async fn token(
+        &self,
+        roots: &Roots,
+        now: Timestamp,
+    ) -> Result<(Token, Option<SignedDuration>), IdentityError> {
         let file = self.clone();
         // The runtime inside must neither be driven nor dropped by this one.
-        tokio::task::spawn_blocking(move || file.token_blocking())
+        let (mut token, targets) = tokio::task::spawn_blocking(move || file.source_blocking())
             .await
             .unwrap_or_else(|error| {
                 Err(IdentityError::passing(format!(
                     "{self}: nothing came of asking for a token ({error})"
                 )))
-            })
+            })?;
+        let mut lifetime = None;
+        for target in targets {
+            let timeouts = Timeouts::default();
+            let impersonation = Impersonation::new(target, roots, timeouts)
+                .map_err(|error| IdentityError::permanent(format!("{self}: {error}")))?;
+            let granted = impersonation.token(&token, now).await;
+            let granted = granted.map_err(|error| IdentityError {
+                detail: format!("{self}: {}", error.detail),
+                ..error
+            })?;
+            token = granted.token;
+            lifetime = Some(granted.lifetime);
+        }
+        Ok((token, lifetime))
     }
 
-    fn token_blocking(&self) -> Result<Token, IdentityError> {
-        let (kind, json) = self.read()?;
+    /// The token of the credentials that impersonate nobody, and whom it is for.
+    fn source_blocking(&self) -> Result<(Token, Vec<Target>), IdentityError> {
+        let Members {
+            source,
+            json,
+            targets,
+        } = self.read()?;
+        let scope = scope(source, !targets.is_empty());
         // The library takes the process's own. Somebody may have been faster; then it is theirs.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        if kind != Kind::ServiceAccount {
+        if source != Source::ServiceAccount {
             self.try_https()?;
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -117,12 +113,12 @@ impl CredentialFile {
             .build()
             .map_err(|error| IdentityError::passing(format!("{self}: {error}")))?;
         let asked = runtime.block_on(async {
-            let credentials = build(kind, json).map_err(|error| self.not_built(&error))?;
+            let credentials = build(source, json, scope).map_err(|error| self.not_built(&error))?;
             match tokio::time::timeout(DEADLINE, credentials.access_token()).await {
                 Ok(Ok(token)) if token.token.is_empty() => Err(IdentityError::passing(format!(
                     "{self}: the token is empty"
                 ))),
-                Ok(Ok(token)) => Ok(Token::new(token.token)),
+                Ok(Ok(token)) => Ok((Token::new(token.token), targets)),
                 Ok(Err(error)) => Err(self.refused(&error)),
                 Err(_elapsed) => Err(IdentityError::passing(format!(
                     "{self}: no token within {DEADLINE:?}; it is asked for again by itself"
@@ -134,7 +130,7 @@ impl CredentialFile {
         asked
     }
 
-    fn read(&self) -> Result<(Kind, Value), IdentityError> {
+    fn read(&self) -> Result<Members, IdentityError> {
         let bytes = small_file::read(&self.path, MAX_BYTES)
             .map_err(|error| self.wrong(&error.to_string()))?;
         let json: Value = serde_json::from_slice(&bytes).map_err(|error| {
@@ -142,31 +138,10 @@ impl CredentialFile {
             let (line, column) = (error.line(), error.column());
             self.wrong(&format!("not JSON (line {line}, column {column})"))
         })?;
-        let named = json.get("type").and_then(Value::as_str);
-        let Some(named) = named else {
-            return Err(self.wrong("no member \"type\", so these are no credentials of Google's"));
-        };
-        let Some((kind, _, needed)) = KINDS.iter().find(|(_, name, _)| *name == named) else {
-            let known = KINDS.map(|(_, name, _)| name).join(", ");
-            return Err(self.wrong(&format!(
-                "the type \"{}\" is none that is known ({known})",
-                printable(named, 40)
-            )));
-        };
-        for name in *needed {
-            if !json.get(*name).is_some_and(Value::is_string) {
-                return Err(self.wrong(&format!("no text \"{name}\", which {named} has")));
-            }
-        }
-        if let Some(name) = insecure(&json) {
-            return Err(self.wrong(&format!(
-                "\"{name}\" is neither https nor on this machine, and what is sent there could be read on the way"
-            )));
-        }
-        if *kind == Kind::ServiceAccount && !has_rsa_key(&json) {
-            return Err(self.wrong("\"private_key\" is not an RSA key as PKCS#8 PEM"));
-        }
-        Ok((*kind, json))
+        Members::of(json).map_err(|fault| match fault.next {
+            Some(next) => IdentityError::permanent(format!("{self}: {}; {next}", fault.what)),
+            None => self.wrong(&fault.what),
+        })
     }
 
     /// The library panics where there are no CA certificates, so they are tried first.
@@ -306,63 +281,35 @@ impl fmt::Display for CredentialFile {
     }
 }
 
-/// Starts a task, so a runtime must be there.
-fn build(kind: Kind, json: Value) -> Result<AccessTokenCredentials, build_errors::Error> {
-    let scopes = [SCOPE];
-    match kind {
-        Kind::ServiceAccount => service_account::Builder::new(json)
-            .with_access_specifier(AccessSpecifier::from_scopes(scopes))
-            .build_access_token_credentials(),
-        Kind::External => external_account::Builder::new(json)
-            .with_scopes(scopes)
-            .build_access_token_credentials(),
-        Kind::Impersonated => impersonated::Builder::new(json)
-            .with_scopes(scopes)
-            .build_access_token_credentials(),
-        Kind::User => user_account::Builder::new(json)
-            .with_scopes(scopes)
-            .build_access_token_credentials(),
+/// What the library's token is to be good for: as it asks itself for what only impersonates.
+fn scope(source: Source, impersonates: bool) -> Option<&'static str> {
+    match source {
+        Source::External if impersonates => Some(IAM_SCOPE),
+        // What the user agreed to.
+        Source::User if impersonates => None,
+        Source::ServiceAccount | Source::External | Source::User => Some(SCOPE),
     }
 }
 
-/// The member, here or in the credentials inside, that would have a token or an assertion sent
-/// over a network in the clear. `credential_source` only fetches, and often from a plain address.
-fn insecure(json: &Value) -> Option<&'static str> {
-    const SENT_TO: [&str; 4] = [
-        "token_url",
-        "token_uri",
-        "token_info_url",
-        "service_account_impersonation_url",
-    ];
-    let is_safe = |text: &str| {
-        let origin = Url::parse(text).map(|url| url.origin().ascii_serialization());
-        origin.is_ok_and(|origin| Endpoint::parse(&origin).is_ok())
-    };
-    SENT_TO
-        .into_iter()
-        .find(|name| {
-            json.get(name)
-                .and_then(Value::as_str)
-                .is_some_and(|text| !is_safe(text))
-        })
-        .or_else(|| json.get("source_credentials").and_then(insecure))
-}
-
-fn has_rsa_key(json: &Value) -> bool {
-    let pem = json
-        .get("private_key")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let Ok(key) = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()) else {
-        return false;
-    };
-    rustls::crypto::aws_lc_rs::default_provider()
-        .key_provider
-        .load_private_key(PrivateKeyDer::Pkcs8(key))
-        .is_ok_and(|key| {
-            key.choose_scheme(&[rustls::SignatureScheme::RSA_PKCS1_SHA256])
-                .is_some()
-        })
+/// Starts a task, so a runtime must be there.
+fn build(
+    source: Source,
+    json: Value,
+    scope: Option<&str>,
+) -> Result<AccessTokenCredentials, build_errors::Error> {
+    match source {
+        Source::ServiceAccount => service_account::Builder::new(json)
+            .with_access_specifier(AccessSpecifier::from_scopes(scope))
+            .build_access_token_credentials(),
+        Source::External => external_account::Builder::new(json)
+            .with_scopes(scope)
+            .build_access_token_credentials(),
+        Source::User => match scope {
+            Some(scope) => user_account::Builder::new(json).with_scopes([scope]),
+            None => user_account::Builder::new(json),
+        }
+        .build_access_token_credentials(),
+    }
 }
 
 /// Whether a file is still the one that was seen.
@@ -386,6 +333,9 @@ impl Stamp {
     }
 }
 
+#[cfg(test)]
+#[path = "impersonated_tests.rs"]
+mod impersonated_tests;
 #[cfg(test)]
 #[path = "credentials_tests.rs"]
 mod tests;

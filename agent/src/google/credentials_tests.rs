@@ -10,6 +10,8 @@ use aws_lc_rs::{
     rsa::{KeyPair, KeySize},
     signature::{self, KeyPair as _, UnparsedPublicKey},
 };
+#[cfg(feature = "emulator")]
+use axum::http::HeaderMap;
 use axum::{Router, http::StatusCode, response::IntoResponse as _, routing::post};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::SignedDuration;
@@ -23,14 +25,12 @@ use super::{super::Identity, *};
 #[cfg(feature = "emulator")]
 use crate::cas::{CasClient, tls_front::TlsFront};
 use crate::{cas::Roots, clock::ManualClock, google::Caller};
-#[cfg(feature = "emulator")]
-use axum::http::HeaderMap;
 
 /// A directory for the files of one test.
-struct Place(TempDir);
+pub(super) struct Place(pub(super) TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
@@ -41,23 +41,24 @@ impl Place {
         }
     }
 
-    fn write(&self, text: impl AsRef<[u8]>) -> CredentialFile {
+    pub(super) fn write(&self, text: impl AsRef<[u8]>) -> CredentialFile {
         let file = self.file();
         fs::write(&file.path, text).unwrap();
         file
     }
 
-    fn identity(&self) -> (Identity, ManualClock) {
+    pub(super) fn identity(&self) -> (Identity, ManualClock) {
         let clock = ManualClock::new("2026-11-21T00:00:00Z".parse().unwrap());
         let path = self.file().path.into_os_string();
         let variable =
             |name: &str| (name == "GOOGLE_APPLICATION_CREDENTIALS").then(|| path.clone());
-        let identity = Identity::ambient(variable, Arc::new(clock.clone())).unwrap();
+        let clocks = Arc::new(clock.clone());
+        let identity = Identity::ambient(variable, &Roots::none(), clocks).unwrap();
         (identity, clock)
     }
 }
 
-fn rsa() -> (KeyPair, String) {
+pub(super) fn rsa() -> (KeyPair, String) {
     let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
     let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
     let pem = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(
@@ -69,7 +70,7 @@ fn rsa() -> (KeyPair, String) {
     (key, pem)
 }
 
-fn service_account(key: &str) -> Value {
+pub(super) fn service_account(key: &str) -> Value {
     json!({
         "type": "service_account",
         "project_id": "p",
@@ -85,7 +86,11 @@ async fn a_service_account_key_signs_a_token_for_itself() {
     let place = Place::new();
     let (key, pem) = rsa();
     let file = place.write(service_account(&pem).to_string());
-    let token = file.token().await.unwrap();
+    let (token, life) = file
+        .token(&Roots::none(), Timestamp::UNIX_EPOCH)
+        .await
+        .unwrap();
+    assert_eq!(life, None, "the library does not say");
     let parts: Vec<&str> = token.expose().split('.').collect();
     let part = |index: usize| BASE64_URL_SAFE_NO_PAD.decode(parts[index]).unwrap();
     let signed = format!("{}.{}", parts[0], parts[1]);
@@ -169,6 +174,7 @@ fn every_file_that_is_none_is_refused_by_its_name_without_its_content() {
     let external = json!({"type": "external_account", "audience": secret});
     let to = |url: &str| {
         let mut json = json!({"type": "external_account", "audience": secret,
+            "credential_source": {"file": "/token"},
             "subject_token_type": "t", "token_url": "https://sts.googleapis.com/v1/token"});
         json[if url.ends_with("Token") {
             "service_account_impersonation_url"
@@ -224,7 +230,8 @@ fn every_file_that_is_none_is_refused_by_its_name_without_its_content() {
         (
             json!({"type": "impersonated_service_account", "source_credentials":
                 serde_json::from_str::<Value>(&to("http://10.0.0.1/token")).unwrap(),
-                "service_account_impersonation_url": "https://iamcredentials.googleapis.com/x"})
+                "service_account_impersonation_url":
+                    "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/a:generateAccessToken"})
             .to_string(),
             "\"token_url\" is neither https nor on this machine",
         ),
@@ -263,7 +270,8 @@ proptest! {
     ) {
         let place = Place::new();
         let mut json = service_account(&format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n"));
-        json["type"] = KINDS[kind].1.into();
+        let kinds = ["service_account", "external_account", "impersonated_service_account", "authorized_user"];
+        json["type"] = kinds[kind].into();
         let text = json.to_string();
         let end = cut.min(text.len());
         for text in [&text.as_bytes()[..end], text.as_bytes()] {
@@ -272,17 +280,17 @@ proptest! {
     }
 }
 
-const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl";
+pub(super) const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl";
 
 /// A token service that answers as it is told, and keeps what it was asked.
-struct Sts {
+pub(super) struct Sts {
     url: String,
     answer: Arc<Mutex<(StatusCode, String)>>,
-    asked: Arc<Mutex<Vec<String>>>,
+    pub(super) asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Sts {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/token", listener.local_addr().unwrap());
         let token = json!({
@@ -311,7 +319,7 @@ impl Sts {
     }
 
     /// Credentials that exchange the token in a file here.
-    fn external(&self, subject_token: &Path) -> String {
+    pub(super) fn external(&self, subject_token: &Path) -> String {
         json!({
             "type": "external_account",
             "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
@@ -425,7 +433,10 @@ async fn a_token_service_that_is_not_there_is_asked_again() {
     };
     let file = place.write(gone.external(subject.path()));
     if Roots::load(None).is_ok() {
-        let error = file.token().await.unwrap_err();
+        let error = file
+            .token(&Roots::none(), Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap_err();
         assert!(!error.is_permanent);
         let said = error.to_string();
         assert!(said.contains("Connection refused"), "{said}");

@@ -19,8 +19,10 @@ use tokio::sync::Mutex as AsyncMutex;
 use tracing::{debug, warn};
 
 use super::{
-    Audience, Caller, IdentityError, ServiceAccount, Shown, SubjectToken, Token,
-    sts::{Granted, Impersonation, Sts},
+    Audience, Caller, IAM_CREDENTIALS, IdentityError, STS, ServiceAccount, Shown, SubjectToken,
+    Token,
+    impersonation::{Impersonation, Target},
+    sts::{Granted, Sts},
     subject::{self, Subject},
 };
 use crate::{
@@ -140,7 +142,8 @@ impl Exchange {
         timeouts: Timeouts,
     ) -> Result<Self, ClientError> {
         let impersonation = options.impersonate.as_ref().map(|one| {
-            Impersonation::new(&one.iamcredentials, roots, one.account.clone(), timeouts)
+            let target = Target::of_flags(&one.iamcredentials, &one.account);
+            Impersonation::new(target, roots, timeouts)
         });
         Ok(Self(Arc::new(Shared {
             sts: Sts::new(&options.sts, roots, options.audience.clone(), timeouts)?,
@@ -172,13 +175,35 @@ impl Exchange {
         Some((namespace.to_owned(), service_account.to_owned()))
     }
 
+    /// The flags that make this one on a command line.
+    pub(super) fn flags(&self) -> Vec<(&'static str, String)> {
+        let Shared {
+            sts, impersonation, ..
+        } = &*self.0;
+        let mut flags = vec![
+            ("--identity", "reflected".to_owned()),
+            ("--sts-audience", sts.audience.to_string()),
+            ("--sts-endpoint", sts.endpoint().to_string()),
+        ];
+        if let Some(impersonation) = impersonation {
+            flags.push(("--impersonate", impersonation.account().to_owned()));
+            flags.push((
+                "--iamcredentials-endpoint",
+                impersonation.endpoint().to_string(),
+            ));
+        }
+        // What nobody has to say is left out.
+        flags.retain(|(_, text)| text != STS && text != IAM_CREDENTIALS);
+        flags
+    }
+
     /// Whom a call of this caller shows itself as.
     pub(super) fn shown(&self, caller: &Caller) -> Shown {
         Shown::Exchanged(match (caller, &self.0.impersonation) {
             (Caller::Workload(SubjectToken::File(file)), _) => {
                 format!("the token in {}", file.display())
             }
-            (Caller::Agent, Some(impersonation)) => impersonation.account.to_string(),
+            (Caller::Agent, Some(impersonation)) => impersonation.account().to_owned(),
             (Caller::Agent, None) => "the first workload whose token could be exchanged".to_owned(),
         })
     }

@@ -92,29 +92,34 @@ impl MetadataServer {
             }
             Err(ReadError::Http(error)) => return Err(self.absent(&error)),
         };
-        if !is_google {
-            let what = answer::describe(status.as_u16(), &body);
-            return Err(self.odd(&format!(
-                "{what}, without the header Metadata-Flavor: Google"
-            )));
+        let said = answer::describe(status.as_u16(), &body);
+        if status != StatusCode::OK {
+            let is_denied = matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND);
+            let next = if is_denied {
+                "attach a service account to this machine, or on GKE check the pod's Workload \
+                 Identity binding"
+            } else {
+                "it is asked again by itself"
+            };
+            let detail = if is_google {
+                format!("{self} says {said}; {next}")
+            } else {
+                // An error is passed on without it by some who stand in between.
+                format!(
+                    "{self} says {said}, without the header Metadata-Flavor: Google; check that \
+                     nothing else answers there (see {HOST_VARIABLE}), and if not: {next}"
+                )
+            };
+            return Err(IdentityError {
+                detail,
+                is_permanent: is_denied && is_google,
+                retry_after: retry_after.filter(|_| !is_denied),
+            });
         }
-        match status {
-            StatusCode::OK => {}
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-                return Err(IdentityError::permanent(format!(
-                    "{self} says {}; attach a service account to this machine, or on GKE check \
-                     the pod's Workload Identity binding",
-                    answer::describe(status.as_u16(), &body)
-                )));
-            }
-            _ => {
-                let mut error = IdentityError::passing(format!(
-                    "{self} says {}; it is asked again by itself",
-                    answer::describe(status.as_u16(), &body)
-                ));
-                error.retry_after = retry_after;
-                return Err(error);
-            }
+        if !is_google {
+            return Err(self.odd(&format!(
+                "{said}, without the header Metadata-Flavor: Google"
+            )));
         }
         let Ok(TokenAnswer {
             access_token,

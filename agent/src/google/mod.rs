@@ -5,6 +5,8 @@ pub mod audience;
 mod choice;
 mod credentials;
 pub mod exchange;
+mod impersonation;
+mod members;
 mod metadata;
 mod scrub;
 mod sts;
@@ -18,12 +20,21 @@ use certagent_core::request::SubjectMode;
 use reqwest::header::{HeaderValue, InvalidHeaderValue};
 use zeroize::Zeroizing;
 
-use crate::{cas::Endpoint, clock::SharedClock};
+use crate::{
+    cas::{Endpoint, Roots},
+    clock::SharedClock,
+};
 use ambient::Ambient;
 
 pub use audience::{Audience, AudienceError, ServiceAccount, ServiceAccountError};
 pub use choice::{Environment, IdentityChoice};
 pub use exchange::{Exchange, ExchangeOptions, Impersonate, TokenFiles};
+
+/// Google's Security Token Service.
+pub(crate) const STS: &str = "https://sts.googleapis.com";
+
+/// Google's IAM Service Account Credentials API.
+pub(crate) const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
 
 /// What tokens are good for: CA Service has no narrower scope.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -93,12 +104,15 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The agent's own identity, found in the environment as `variable` gives it.
+    /// The agent's own identity, found in the environment as `variable` gives it. `roots` are those
+    /// of services that make tokens of service accounts.
     pub fn ambient(
         variable: impl Fn(&str) -> Option<OsString>,
+        roots: &Roots,
         clock: SharedClock,
     ) -> Result<Self, IdentityError> {
-        Ok(Self::Ambient(Arc::new(Ambient::find(variable, clock)?)))
+        let ambient = Ambient::find(variable, roots, clock)?;
+        Ok(Self::Ambient(Arc::new(ambient)))
     }
 
     /// The token for one call; none where nobody asks for one.
@@ -135,6 +149,15 @@ impl Identity {
             }
             #[cfg(test)]
             Self::Given(_) => false,
+        }
+    }
+
+    /// The flags that say so on a command line, but for the workload's token file; none where it
+    /// is the agent's own or nobody's.
+    pub fn flags(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Reflected(exchange) => exchange.flags(),
+            _ => Vec::new(),
         }
     }
 

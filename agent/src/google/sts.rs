@@ -1,19 +1,16 @@
-//! The two calls that make an access token of a workload's own token: the exchange at Google's
-//! Security Token Service, and the impersonation of a service account.
+//! The call that makes an access token of a workload's own token: the exchange at Google's Security
+//! Token Service. How services that give tokens are asked, and why they give none.
 use std::{fmt, path::Path, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use reqwest::{
-    RequestBuilder,
-    header::{AUTHORIZATION, CONTENT_TYPE},
-};
+use reqwest::{RequestBuilder, header::CONTENT_TYPE};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
     IdentityError, SCOPE, Token, answer,
-    audience::{Audience, ServiceAccount},
+    audience::Audience,
     scrub,
     subject::{Claims, Subject},
 };
@@ -29,11 +26,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// The longest that a token of either service lasts, in seconds, whatever its answer says.
-const LONGEST_LIFETIME: i64 = 12 * 3600;
-
-/// The lifetime that a service account's token is asked for: the longest without an exception in
-/// the organisation's policy (google/iam/credentials/v1/common.proto).
-const IMPERSONATION: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_LIFETIME: i64 = 12 * 3600;
 
 const AGAIN: &str =
     "it is asked again by itself; if this goes on, look at the network on the way to it";
@@ -51,16 +44,10 @@ pub(super) struct Sts {
     pub(super) audience: Audience,
 }
 
-/// The service account whose tokens are used in the end, and who makes them.
-pub(super) struct Impersonation {
-    service: Service,
-    pub(super) account: ServiceAccount,
-}
-
-/// Where either is.
-struct Service {
-    http: reqwest::Client,
-    endpoint: Endpoint,
+/// A service that gives tokens.
+pub(super) struct Service {
+    pub(super) http: reqwest::Client,
+    pub(super) endpoint: Endpoint,
     timeouts: Timeouts,
 }
 
@@ -171,76 +158,8 @@ fn seconds(value: &Value) -> Option<i64> {
     }
 }
 
-impl Impersonation {
-    pub(super) fn new(
-        endpoint: &Endpoint,
-        roots: &Roots,
-        account: ServiceAccount,
-        timeouts: Timeouts,
-    ) -> Result<Self, ClientError> {
-        let service = Service::new(endpoint, roots, timeouts)?;
-        Ok(Self { service, account })
-    }
-
-    /// Asks for a token of the service account, as whoever `federated` is.
-    pub(super) async fn token(
-        &self,
-        federated: &Token,
-        now: Timestamp,
-    ) -> Result<Granted, IdentityError> {
-        let failed = |what: Failure| {
-            let what = what.without(federated);
-            let advice = self.advice(&what);
-            let about = format!("no token of {}", self.account);
-            what.into_error(&self.service.endpoint, &about, &advice)
-        };
-        let path = format!(
-            "/v1/projects/-/serviceAccounts/{}:generateAccessToken",
-            self.account
-        );
-        let lifetime = format!("{}s", IMPERSONATION.as_secs());
-        let body = json!({ "scope": [SCOPE], "lifetime": lifetime });
-        let header = federated
-            .bearer()
-            .map_err(|_odd| failed(Failure::NotUnderstood))?;
-        let request = self.service.http.post(self.service.endpoint.url(&path));
-        let request = request.header(AUTHORIZATION, header).json(&body);
-        let body = self.service.call(request).await.map_err(failed)?;
-        let answer: ImpersonationAnswer =
-            serde_json::from_slice(&body).map_err(|_not_json| failed(Failure::NotUnderstood))?;
-        let token = usable(answer.access_token).ok_or_else(|| failed(Failure::NotUnderstood))?;
-        let until = answer.expire_time.parse::<Timestamp>().unwrap_or(now);
-        let longest = SignedDuration::from_secs(LONGEST_LIFETIME);
-        let lifetime = until
-            .duration_since(now)
-            .clamp(SignedDuration::ZERO, longest);
-        Ok(Granted { token, lifetime })
-    }
-
-    fn advice(&self, failure: &Failure) -> String {
-        let account = &self.account;
-        match failure {
-            Failure::Answer { http: 403, .. } => format!(
-                "grant the workload's identity roles/iam.workloadIdentityUser on {account}, and check that the IAM Service Account Credentials API is enabled in its project"
-            ),
-            Failure::Answer { http: 404, .. } => {
-                format!("check --impersonate: compare {account} with the accounts that exist")
-            }
-            _ => failure.advice("--iamcredentials-endpoint and --impersonate"),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ImpersonationAnswer {
-    access_token: String,
-    #[serde(default)]
-    expire_time: String,
-}
-
 /// The text as a token, if a header can carry it.
-fn usable(text: String) -> Option<Token> {
+pub(super) fn usable(text: String) -> Option<Token> {
     let is_good =
         (1..=MAX_TOKEN_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     let token = Token::new(text);
@@ -248,7 +167,11 @@ fn usable(text: String) -> Option<Token> {
 }
 
 impl Service {
-    fn new(endpoint: &Endpoint, roots: &Roots, timeouts: Timeouts) -> Result<Self, ClientError> {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        roots: &Roots,
+        timeouts: Timeouts,
+    ) -> Result<Self, ClientError> {
         Ok(Self {
             http: transport::client(endpoint, roots, timeouts)?,
             endpoint: endpoint.clone(),
@@ -257,7 +180,10 @@ impl Service {
     }
 
     /// The body of a good answer: with a token in it, so that nothing of it may be shown.
-    async fn call(&self, request: RequestBuilder) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    pub(super) async fn call(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let response = request.send().await.map_err(|error| self.broken(&error))?;
         let status = response.status();
         let retry_after = retry_after::wait(response.headers());
@@ -299,7 +225,7 @@ fn oauth_code(body: &[u8]) -> Option<String> {
 }
 
 /// Why a call brought no token.
-enum Failure {
+pub(super) enum Failure {
     Tls {
         detail: String,
     },
@@ -311,6 +237,11 @@ enum Failure {
     },
     TooLarge,
     NotUnderstood,
+    /// The token had ended before it came.
+    Ended {
+        at: Timestamp,
+        seconds: i64,
+    },
     Answer {
         http: u16,
         code: Option<String>,
@@ -321,7 +252,7 @@ enum Failure {
 
 impl Failure {
     /// Whatever the service quotes of the token that was shown to it is left out.
-    fn without(mut self, secret: &Token) -> Self {
+    pub(super) fn without(mut self, secret: &Token) -> Self {
         if let Self::Answer { said, .. } = &mut self {
             *said = scrub::without(said, secret.expose());
         }
@@ -334,23 +265,29 @@ impl Failure {
             if (300..500).contains(http) && !matches!(http, 408 | 425 | 429))
     }
 
-    /// The next step; `flags` are those that say who is asked.
-    fn advice(&self, flags: &str) -> String {
+    /// The next step; `named` is what says who is asked.
+    pub(super) fn advice(&self, named: &str) -> String {
         let text = match self {
             Self::Answer { .. } if self.is_permanent() => {
-                return format!("check {flags}");
+                return format!("check {named}");
             }
             Self::Tls { .. } => "check --ca-bundle, and that nothing in between answers instead",
             Self::Answer { http: 429, .. } => "a quota is used up; it is asked again by itself",
             Self::TooLarge | Self::NotUnderstood => {
                 "check that the endpoint is Google's or an emulator's, and that nothing in between answers instead"
             }
+            Self::Ended { .. } => "check this machine's clock",
             Self::Broken { .. } | Self::Timeout { .. } | Self::Answer { .. } => AGAIN,
         };
         text.to_owned()
     }
 
-    fn into_error(self, endpoint: &Endpoint, about: &str, advice: &str) -> IdentityError {
+    pub(super) fn into_error(
+        self,
+        endpoint: &Endpoint,
+        about: &str,
+        advice: &str,
+    ) -> IdentityError {
         let retry_after = match &self {
             Self::Answer { retry_after, .. } => *retry_after,
             _ => None,
@@ -371,6 +308,10 @@ impl fmt::Display for Failure {
             Self::Timeout { after } => write!(f, "no answer within {after:?}"),
             Self::TooLarge => write!(f, "the answer is more than {} KiB", MAX_ANSWER_BYTES / 1024),
             Self::NotUnderstood => f.write_str("it says yes, and sends no usable access token"),
+            Self::Ended { at, seconds } => write!(
+                f,
+                "it gives a token that ended {seconds} s ago by this machine's clock, at {at}"
+            ),
             Self::Answer { said, .. } => f.write_str(said),
         }
     }

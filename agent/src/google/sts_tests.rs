@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use axum::http::StatusCode;
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::*;

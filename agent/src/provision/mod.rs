@@ -61,6 +61,14 @@ pub enum ProvisionError {
         /// What the sources said.
         reason: String,
     },
+    /// The roots of the workload's trust domain are known, and none of them is to be trusted.
+    #[error("no root of {trust_domain} is left, so nothing was asked for: {reason}")]
+    Stripped {
+        /// The workload's trust domain.
+        trust_domain: TrustDomain,
+        /// Which roots there are.
+        reason: String,
+    },
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] NewKeyError),
@@ -90,7 +98,7 @@ impl ProvisionError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Plan(_) => "plan",
-            Self::NoRoots { .. } => "no_roots",
+            Self::NoRoots { .. } | Self::Stripped { .. } => "no_roots",
             Self::Key(_) => "key",
             Self::Issue { error, .. } => error.class().as_str(),
             Self::Check { .. } => "refused_certificate",
@@ -104,7 +112,7 @@ impl ProvisionError {
             Self::Plan(_) => true,
             Self::Check { reason, .. } => !pools::may_heal(reason),
             Self::Issue { pace, .. } => *pace == Pace::Slow,
-            Self::NoRoots { .. } | Self::Key(_) | Self::Held(_) => false,
+            Self::NoRoots { .. } | Self::Stripped { .. } | Self::Key(_) | Self::Held(_) => false,
         };
         let wait = match remaining {
             _ if hopeless => backoff::hopeless(remaining),
@@ -144,13 +152,22 @@ pub async fn provision(
     let config = Arc::clone(&context.config.borrow().config);
     let trust = Arc::clone(&context.trust.borrow());
     let plan = held.plan(&config)?;
-    let bundle =
-        trust
-            .issuing_bundle(held.trust_domain())
-            .ok_or_else(|| ProvisionError::NoRoots {
-                trust_domain: held.trust_domain().clone(),
-                reason: trust.trouble(held.trust_domain()),
-            })?;
+    let trust_domain = held.trust_domain();
+    let bundle = trust.issuing_bundle(trust_domain).ok_or_else(|| {
+        let (reason, is_stripped) = (trust.trouble(trust_domain), trust.is_stripped(trust_domain));
+        let trust_domain = trust_domain.clone();
+        if is_stripped {
+            ProvisionError::Stripped {
+                trust_domain,
+                reason,
+            }
+        } else {
+            ProvisionError::NoRoots {
+                trust_domain,
+                reason,
+            }
+        }
+    })?;
 
     let order = Order {
         plan: &plan,

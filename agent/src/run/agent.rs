@@ -11,8 +11,9 @@ use certagent_core::{config::Config, request::SubjectMode};
 use jiff::SignedDuration;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use super::once;
 use crate::{
     admin::{self, Metrics},
     cas::{CasClient, Endpoint, Roots},
@@ -25,7 +26,7 @@ use crate::{
     limit::Limiter,
     provision::Context,
     status::VolumeStatus,
-    trust::{Distrust, EndpointClient, Sources, TrustTask, wait_ready},
+    trust::{Distrust, EndpointClient, Sources, Trust, TrustTask, wait_ready},
     volume::{StateDir, VolumeId},
     volumes::Volumes,
 };
@@ -60,6 +61,7 @@ pub struct AgentOptions {
 /// An agent at work.
 pub struct RunningAgent {
     volumes: Arc<Volumes>,
+    trust: watch::Receiver<Arc<Trust>>,
     config: watch::Receiver<Arc<ActiveConfig>>,
     clock: SharedClock,
     cancel: CancellationToken,
@@ -99,6 +101,9 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         pools: client.clone(),
         endpoints: EndpointClient::new(&roots)?,
     };
+    if let Err(error) = state.save_distrust(&distrust) {
+        warn!(%error, "`inspect` will not know what --distrust names");
+    }
     let (trust_task, mut trust) = TrustTask::new(
         sources,
         distrust,
@@ -125,7 +130,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         issuer,
         keys: Keys::default(),
         config: config.clone(),
-        trust,
+        trust: trust.clone(),
         metrics: Arc::clone(&metrics),
     };
     let volumes = Arc::new(Volumes::new(context, state));
@@ -160,6 +165,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     tasks.extend(server.map(|server| server.task));
     Ok(RunningAgent {
         volumes,
+        trust,
         config,
         clock,
         cancel,
@@ -205,8 +211,8 @@ impl RunningAgent {
     }
 
     /// Waits until every volume was looked at, a renewal that is due included, and holds a valid
-    /// credential; what is still missing after a minute, or can only be helped by a change, is an
-    /// error that names each volume's cause.
+    /// credential that leads to a trusted root; what is still missing after a minute, or can only
+    /// be helped by a change, is an error that names each volume's cause.
     pub async fn once(&self) -> Result<()> {
         if let Some(problem) = &self.config.borrow().problem {
             bail!("the configuration has errors, and --once uses no earlier one: {problem}");
@@ -221,37 +227,23 @@ impl RunningAgent {
             let changed = self.volumes.changed();
             let now = clock.now();
             let statuses = self.statuses();
-            let missing: Vec<_> = statuses
-                .iter()
-                .filter(|status| !status.is_valid(now))
-                .collect();
+            let trust = Arc::clone(&self.trust.borrow());
+            let missing = once::Missing::of(&statuses, &trust, now);
             let all_seen = statuses.iter().all(|status| status.next_attempt > now);
             if missing.is_empty() && (all_seen || now >= give_up) {
                 return Ok(());
             }
-            // Nothing more will be tried in time.
-            let hopeless = !missing.is_empty()
-                && missing
-                    .iter()
-                    .all(|status| status.failures > 0 && status.next_attempt > give_up);
-            if hopeless || now >= give_up {
-                for status in &missing {
-                    let cause = status
-                        .last_error
-                        .as_deref()
-                        .unwrap_or("it was not reached in time");
-                    error!(volume = %status.path.display(), "{cause}");
-                }
-                bail!(
-                    "{} of {} volumes have no valid credential",
-                    missing.len(),
-                    statuses.len()
-                );
+            if missing.is_hopeless(give_up) || now >= give_up {
+                missing.tell();
+                bail!(missing.to_string());
             }
             tokio::select! {
                 () = changed => {}
                 () = clock.sleep_until(give_up) => {}
-                () = self.cancel.cancelled() => bail!("interrupted"),
+                () = self.cancel.cancelled() => {
+                    missing.tell();
+                    bail!(missing.interrupted());
+                }
             }
         }
     }

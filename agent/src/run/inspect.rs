@@ -21,7 +21,7 @@ use crate::{
     config::{BadConfig, ConfigFiles},
     google::{Caller, IdentityMode, SubjectToken},
     inspect::{self, RenewalHint, Wanted},
-    trust::{EndpointClient, Sources},
+    trust::{Distrust, EndpointClient, Sources},
     volume::{StateDir, VolumeId},
 };
 
@@ -32,13 +32,15 @@ pub(super) fn inspect(args: Box<InspectArgs>, clock: SharedClock) -> Result<Exit
         dir,
         output,
         state_dir,
+        distrust,
     } = *args;
     match (subject, dir) {
         (Some(InspectSubject::Pool(args)), _) => block_on(pool(args, clock)),
         (Some(InspectSubject::Config(args)), _) => block_on(config(args, clock)),
         (None, Some(dir)) => {
-            let renewal = renewal(&dir, state_dir.as_deref());
-            let report = inspect::directory(&dir, clock.now(), renewal.as_ref());
+            let (renewal, known) = known(&dir, state_dir.as_deref());
+            let distrust = known.iter().copied().chain(distrust).collect();
+            let report = inspect::directory(&dir, clock.now(), renewal.as_ref(), &distrust);
             let code = report.exit_code();
             finish(output, code, || report.to_text(), || report.to_json())
         }
@@ -186,7 +188,7 @@ fn wanted(args: &InspectPoolArgs) -> Result<Wanted> {
     let config: Config = found.config.ok_or(BadConfig {
         problems: found.problems,
     })?;
-    Wanted::configured(&config, &settings, given).context("no identity to ask for")
+    Wanted::configured(&config, &args.config, &settings, given).context("no identity to ask for")
 }
 
 /// An identity in the trust domain that GKE gives the clusters of a project.
@@ -201,10 +203,13 @@ pub(super) async fn wait(args: WaitArgs, clock: SharedClock) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// The agent's record of the volume, where one can be found: in the state directory that was
-/// named, in the usual one, or in the quickstart's beside the volume.
-fn renewal(volume: &Path, state_dir: Option<&Path>) -> Option<RenewalHint> {
-    let canonical = volume.canonicalize().ok()?;
+/// What the agent's record of the volume says, and which roots the agent distrusts, where they can
+/// be found: in the state directory that was named, in the usual one, or in the quickstart's
+/// beside the volume.
+fn known(volume: &Path, state_dir: Option<&Path>) -> (Option<RenewalHint>, Distrust) {
+    let Ok(canonical) = volume.canonicalize() else {
+        return (None, Distrust::default());
+    };
     let id = VolumeId::of(&canonical);
     let usual = StateDir::default_location(None, |name| std::env::var_os(name)).ok();
     let quickstart = canonical.parent().map(|parent| parent.join("state"));
@@ -212,14 +217,20 @@ fn renewal(volume: &Path, state_dir: Option<&Path>) -> Option<RenewalHint> {
         Some(named) => vec![named.to_owned()],
         None => usual.into_iter().chain(quickstart).collect(),
     };
-    let record = candidates
-        .iter()
-        .find_map(|state| StateDir::peek_record(state, &id).ok().flatten())?;
-    Some(RenewalHint {
+    let found = candidates.iter().find_map(|state| {
+        let record = StateDir::peek_record(state, &id).ok().flatten()?;
+        Some((record, StateDir::peek_distrust(state)))
+    });
+    let Some((record, distrust)) = found else {
+        return (None, Distrust::default());
+    };
+    let validity = i64::try_from(record.validity_seconds).ok();
+    let renewal = validity.map(|validity| RenewalHint {
         volume: id.as_str().to_owned(),
         serial: record.serial,
         issued_at: record.issued_at,
-        validity: SignedDuration::from_secs(i64::try_from(record.validity_seconds).ok()?),
+        validity: SignedDuration::from_secs(validity),
         window_percentage: record.rotation_window_percentage,
-    })
+    });
+    (renewal, distrust)
 }

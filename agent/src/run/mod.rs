@@ -4,6 +4,7 @@ pub mod agent;
 mod emulator;
 mod identity;
 mod inspect;
+mod once;
 #[cfg(feature = "emulator")]
 mod quickstart;
 #[cfg(feature = "emulator")]

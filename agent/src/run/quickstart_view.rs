@@ -253,6 +253,7 @@ mod tests {
             path: "/v".into(),
             spiffe_id: "spiffe://example.org/ns/a/sa/b".to_owned(),
             certificate,
+            is_distrusted: false,
             rotations: 2,
             failures: 0,
             last_error: None,

@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     clock::SharedClock,
     inspect::{self, DirectoryReport, Verdict},
+    trust::Distrust,
 };
 
 /// The directory is looked at this often even if nothing was heard of it.
@@ -69,7 +70,7 @@ async fn wait_polling(
     loop {
         // Listen first, then look: a change in between is heard.
         ears.listen(dir);
-        let report = inspect::directory(dir, clock.now(), None);
+        let report = inspect::directory(dir, clock.now(), None, &Distrust::default());
         if matches!(report.verdict(), Verdict::Healthy | Verdict::Warning) {
             return Ok(());
         }

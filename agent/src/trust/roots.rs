@@ -165,7 +165,7 @@ impl Trust {
                 .map(distrust::describe)
                 .collect();
             return format!(
-                "--distrust names every root that there is: {}; add an anchor with another root, and have certificates issued below it",
+                "--distrust names every root that there is: {}; add an anchor with another root to the TrustConfig, and have certificates issued below it",
                 roots.join(", ")
             );
         }

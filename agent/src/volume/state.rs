@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/last-good.json
 //! STATE/trust.json
+//! STATE/distrust
 //! STATE/volumes/ID/record.json
 //! STATE/volumes/ID/pending/{key.pem,request.json}
 //! ```
@@ -27,9 +28,11 @@ use rustix::{
 use sha2::{Digest as _, Sha256};
 
 use super::{Pending, Record, RecordError, at::Filesystem};
+use crate::trust::Distrust;
 
 const LAST_GOOD: &str = "last-good.json";
 const TRUST: &str = "trust.json";
+const DISTRUST: &str = "distrust";
 const TRUST_ASIDE: &str = "trust.json.corrupt";
 const VOLUMES: &str = "volumes";
 
@@ -245,6 +248,14 @@ impl StateDir {
         Record::load(&path.join(VOLUMES).join(id.as_str()))
     }
 
+    /// The roots that are distrusted by the agent whose state directory is at `path`; none where
+    /// that is not known.
+    pub fn peek_distrust(path: &Path) -> Distrust {
+        let text = load_text(&path.join(DISTRUST)).ok().flatten();
+        let lines = text.iter().flat_map(|text| text.lines());
+        lines.filter_map(|line| line.parse().ok()).collect()
+    }
+
     /// Its path, for messages.
     pub fn path(&self) -> &Path {
         &self.path
@@ -271,6 +282,17 @@ impl StateDir {
     /// Keeps what is known of roots, as text.
     pub fn save_trust(&self, text: &str) -> Result<(), StateError> {
         store(&self.path, TRUST, text.as_bytes(), self.on_disk, || ())
+    }
+
+    /// Keeps the roots that are distrusted now, for those who look at the volumes.
+    pub fn save_distrust(&self, distrust: &Distrust) -> Result<(), StateError> {
+        let path = self.path.join(DISTRUST);
+        if distrust.is_empty() {
+            return remove(&path).map_err(|error| StateError::io(&path, error));
+        }
+        let lines: Vec<_> = distrust.iter().map(ToString::to_string).collect();
+        let text = lines.join("\n");
+        store(&self.path, DISTRUST, text.as_bytes(), self.on_disk, || ())
     }
 
     /// What was known of roots; `None` if nothing was kept.

@@ -163,3 +163,22 @@ fn a_half_written_file_of_a_crash_is_replaced_and_a_link_in_its_place_is_not_fol
     assert_eq!(std::fs::read_to_string(elsewhere).unwrap(), "theirs");
     assert_eq!(state.load_last_good().unwrap().as_deref(), Some("good"));
 }
+
+#[test]
+fn whoever_looks_learns_which_roots_are_distrusted_now_and_nothing_of_a_broken_file() {
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDir::open(root.path(), true).unwrap();
+    assert_eq!(StateDir::peek_distrust(root.path()), Distrust::default());
+    let both: Distrust = ["ab", "0f"]
+        .map(|byte| byte.repeat(32).parse().unwrap())
+        .into_iter()
+        .collect();
+    state.save_distrust(&both).unwrap();
+    assert_eq!(StateDir::peek_distrust(root.path()), both);
+    std::fs::write(root.path().join("distrust"), "\u{1}nonsense").unwrap();
+    assert_eq!(StateDir::peek_distrust(root.path()), Distrust::default());
+    for _ in 0..2 {
+        state.save_distrust(&Distrust::default()).unwrap();
+        assert!(!root.path().join("distrust").exists());
+    }
+}

@@ -119,6 +119,7 @@ impl Volumes {
             path: assignment.path.clone(),
             spiffe_id: assignment.spiffe_id.to_string(),
             certificate: None,
+            is_distrusted: false,
             rotations: 0,
             failures: 0,
             last_error: None,
@@ -398,6 +399,9 @@ impl Volumes {
         let had = status.certificate.is_some();
         if let Some(held) = &done.held {
             status.certificate = held.certificate_status();
+            let stripped = done.saw.1.is_stripped(held.trust_domain());
+            status.is_distrusted =
+                status.certificate.is_some() && (stripped || held.is_distrusted());
         }
         match &done.outcome {
             Outcome::Untouched => {}

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use certagent_emulator::{Fault, FaultRule, Method};
+use certagent_emulator::{ApiError, Code, Fault, FaultRule, Method};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -64,9 +64,30 @@ fn once_ends_with_1_when_there_is_no_certificate_to_be_had_and_says_why() {
     );
     run(&mut site.once()).expect(1).says(&[
         "no-such-pool",
-        "error: 1 of 1 volumes have no valid credential",
+        "error: 1 of 1 volume has no valid credential",
     ]);
     assert_eq!(site.sold(), [""; 0]);
+}
+
+#[test]
+fn a_signal_before_once_is_done_ends_it_with_1_and_says_what_is_missing() {
+    let site = Site::new();
+    site.emulator.set_faults(vec![
+        FaultRule::always(Fault::error(ApiError::new(Code::Unavailable, "later")))
+            .on(Method::CreateCertificate),
+    ]);
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut agent = Program::start(&mut site.once());
+        agent.wait_for(&["no valid certificate", "later"]);
+        agent.send(signal);
+        agent.end().expect(1).says(&[
+            "error: a signal ended --once before it was done: 1 of 1 volume has no valid \
+             credential; what was begun is taken up at the next start",
+        ]);
+    }
+    site.emulator.set_faults(Vec::new());
+    site.provide();
+    assert_eq!(site.sold(), [site.serial()]);
 }
 
 #[test]

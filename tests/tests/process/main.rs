@@ -11,6 +11,7 @@
 mod agreement;
 mod command_line;
 mod configuration;
+mod distrust;
 mod emulator;
 mod identity;
 mod inspect;

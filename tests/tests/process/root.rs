@@ -1,6 +1,7 @@
-//! Volumes on filesystems of their own: what only root can set up.
+//! Volumes on filesystems of their own, and a machine with nothing on it: what only root can set up.
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -122,6 +123,113 @@ fn a_renewal_on_a_full_tmpfs_keeps_the_old_credential_and_heals_when_there_is_sp
         read_valid(&memory.path).chain().leaf().serial_hex(),
         sold[1]
     );
+}
+
+#[test]
+#[ignore = "needs root, to change the root directory"]
+fn on_a_root_file_system_with_nothing_else_every_lack_has_its_message_and_nothing_panics() {
+    let site = Site::new();
+    let bare = Bare::make(&site);
+    let https = "--ca-endpoint https://127.0.0.1:1";
+    // Nothing to check a server by.
+    for identity in ["none", "direct"] {
+        let ended = run(bare
+            .agent(&format!("{https} --identity {identity}"))
+            .arg("--once"));
+        ended.expect(1).says(&[
+            "error: there are no CA certificates to check https servers by",
+            "pass --ca-bundle FILE, or set SSL_CERT_FILE",
+        ]);
+    }
+    // With a bundle it comes as far as the network.
+    let bundled = format!("{https} --ca-bundle /bundle.pem --identity");
+    bare.says(
+        &format!("{bundled} none"),
+        None,
+        "no connection to https://127.0.0.1:1 (Connection refused",
+    );
+    bare.says(
+        &format!("{bundled} direct"),
+        None,
+        "no access token: the metadata server metadata.google.internal cannot be asked",
+    );
+    // Google's library looks for CA certificates by itself, and would panic.
+    fs::write(
+        bare.path.join("user.json"),
+        r#"{"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r"}"#,
+    )
+    .unwrap();
+    bare.says(
+        &format!("{bundled} direct"),
+        Some("/user.json"),
+        "finds no CA certificates",
+    );
+    assert_eq!(fs::read_dir(bare.path.join("volume")).unwrap().count(), 0);
+}
+
+/// A root directory that holds the program with its shared libraries, and what it is told of.
+struct Bare {
+    path: PathBuf,
+}
+
+impl Bare {
+    fn make(site: &Site) -> Self {
+        demand_root();
+        let path = site.path().join("bare");
+        for directory in ["config", "volume", "state"] {
+            fs::create_dir_all(path.join(directory)).unwrap();
+        }
+        fs::set_permissions(path.join("state"), fs::Permissions::from_mode(0o700)).unwrap();
+        let program = env!("CARGO_BIN_EXE_certagent-under-test");
+        fs::copy(program, path.join("certagent")).unwrap();
+        let listed = Command::new("ldd")
+            .arg(program)
+            .output()
+            .expect("ldd is there");
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        // The loader and the libraries, at their own places.
+        for library in listed
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'))
+        {
+            let place = path.join(library.trim_start_matches('/'));
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::copy(library, place).unwrap();
+        }
+        for name in ["certificates.yaml", "trust.yaml"] {
+            fs::copy(site.config_dir().join(name), path.join("config").join(name)).unwrap();
+        }
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).unwrap();
+        fs::write(path.join("bundle.pem"), ca.pem()).unwrap();
+        Self { path }
+    }
+
+    fn agent(&self, arguments: &str) -> Command {
+        let mut command = Command::new("chroot");
+        // For chroot itself.
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.arg(&self.path);
+        command.args(["/certagent", "run", "--allow-disk", "--config", "/config"]);
+        command.args(["--state-dir", "/state"]);
+        command.args(arguments.split_whitespace());
+        supply(command, Path::new("/volume"))
+    }
+
+    /// The agent says `text`, goes on, and ends when it is told to.
+    #[track_caller]
+    fn says(&self, arguments: &str, credentials: Option<&str>, text: &str) {
+        let mut command = self.agent(arguments);
+        command.envs(credentials.map(|file| ("GOOGLE_APPLICATION_CREDENTIALS", file)));
+        let mut agent = Program::start(&mut command);
+        agent.wait_for(&[text]);
+        let ended = agent.terminate().expect(0);
+        assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
+    }
 }
 
 /// Takes all the space that there is.

@@ -231,7 +231,7 @@ fn guide() -> EmulatorConfig {
     EmulatorConfig::guide(PROJECT, LOCATION).expect("valid names")
 }
 
-fn params(algorithm: KeyAlgorithm, validity_seconds: u64) -> GuideParams {
+pub(crate) fn params(algorithm: KeyAlgorithm, validity_seconds: u64) -> GuideParams {
     GuideParams {
         issuing_pool: Lab::pool("issuing-pool").parse().expect("a pool"),
         fallback_pools: Vec::new(),

@@ -35,7 +35,7 @@ pub(crate) async fn inspect(
 ) -> ConfigReport {
     let client = &sources.pools;
     let asked = found.config.as_ref().and_then(|config| {
-        let wanted = Wanted::configured(config, settings, None)?;
+        let wanted = Wanted::configured(config, paths, settings, None)?;
         Some((config, wanted))
     });
     let Some((config, wanted)) = asked else {

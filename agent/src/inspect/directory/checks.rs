@@ -15,6 +15,7 @@ use super::{
     surroundings::{Filesystem, Surroundings},
     trust,
 };
+use crate::trust::Distrust;
 
 /// A link of a write that was never finished is worth a word when it is this old, in seconds:
 /// younger ones belong to a write that goes on.
@@ -52,10 +53,12 @@ pub(super) fn run(
     surroundings: &Surroundings,
     now: Timestamp,
     renewal: Option<&RenewalHint>,
+    distrust: &Distrust,
 ) -> (Vec<Check>, Evidence) {
     let mut inspection = Inspection {
         now,
         renewal,
+        distrust,
         found: Findings::new(),
         evidence: Evidence::default(),
     };
@@ -70,6 +73,7 @@ pub(super) fn run(
 pub(super) struct Inspection<'a> {
     pub(super) now: Timestamp,
     pub(super) renewal: Option<&'a RenewalHint>,
+    pub(super) distrust: &'a Distrust,
     pub(super) evidence: Evidence,
     found: Findings<CheckId>,
 }

@@ -13,6 +13,8 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
+use crate::trust::Distrust;
+
 use super::{
     RenewalHint, Report, judge,
     surroundings::{self, Filesystem},
@@ -181,7 +183,14 @@ impl Volume {
         let mut around = surroundings::look(self.path(), files.as_ref().ok());
         around.filesystem = Filesystem::Memory;
         let contents = files.as_ref().map(super::checks::Contents::of);
-        judge(self.path(), contents, &around, at(now), renewal)
+        judge(
+            self.path(),
+            contents,
+            &around,
+            at(now),
+            renewal,
+            &Distrust::default(),
+        )
     }
 
     /// `text` without what differs from run to run.

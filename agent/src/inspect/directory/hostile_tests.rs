@@ -110,7 +110,7 @@ fn control_characters_reach_neither_form_of_the_report() {
         assert!(!report.to_json().contains(c));
     }
     let odd = volume.path().join("a\x1b[31m\nb");
-    let report = super::inspect(&odd, at(NOON), None);
+    let report = super::inspect(&odd, at(NOON), None, &crate::trust::Distrust::default());
     assert!(!report.to_text().contains('\x1b'), "{}", report.to_text());
     serde_json::from_str::<serde_json::Value>(&report.to_json()).unwrap();
 }

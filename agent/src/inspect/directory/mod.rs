@@ -18,6 +18,8 @@ use std::path::Path;
 use certagent_svid::{Certificate, SpiffeId};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::trust::Distrust;
+
 pub(crate) use report::Report;
 
 /// What the agent's own record says of the volume: without it, nobody can tell when the
@@ -38,13 +40,19 @@ pub(crate) struct RenewalHint {
     pub(crate) window_percentage: u8,
 }
 
-/// Inspects the credential directory `dir` as of `now`. Reads only, and blocks while it does;
+/// Inspects the credential directory `dir` as of `now`, where the roots of `distrust` are not to be
+/// trusted. Reads only, and blocks while it does;
 /// whatever is there, it ends with a report.
-pub(crate) fn inspect(dir: &Path, now: Timestamp, renewal: Option<&RenewalHint>) -> Report {
+pub(crate) fn inspect(
+    dir: &Path,
+    now: Timestamp,
+    renewal: Option<&RenewalHint>,
+    distrust: &Distrust,
+) -> Report {
     let files = certagent_credentials::read_files(dir);
     let contents = files.as_ref().map(checks::Contents::of);
     let surroundings = surroundings::look(dir, files.as_ref().ok());
-    judge(dir, contents, &surroundings, now, renewal)
+    judge(dir, contents, &surroundings, now, renewal, distrust)
 }
 
 /// From here on everything is pure.
@@ -54,8 +62,9 @@ fn judge(
     surroundings: &surroundings::Surroundings,
     now: Timestamp,
     renewal: Option<&RenewalHint>,
+    distrust: &Distrust,
 ) -> Report {
-    let (checks, evidence) = checks::run(dir, contents, surroundings, now, renewal);
+    let (checks, evidence) = checks::run(dir, contents, surroundings, now, renewal, distrust);
     let next = |cause: &_, evidence: &_| next::steps(dir, cause, evidence);
     Report::new(&dir.to_string_lossy(), now, checks, evidence, next)
 }
@@ -70,6 +79,8 @@ fn who(certificate: &Certificate) -> String {
         )
 }
 
+#[cfg(test)]
+mod distrust_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]

@@ -74,6 +74,7 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             ),
         ],
         CheckId::Validity => vec![agent, NextStep::new("is this machine's clock right?", "date -u")],
+        CheckId::Roots if evidence.distrusted_root.is_some() => vec![another_root(), agent],
         CheckId::Roots | CheckId::RootsValidity => vec![
             roots,
             NextStep::new("which roots does the configuration name?", VALIDATE),
@@ -112,6 +113,13 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
     .into_iter()
     .chain(events(cause.id, evidence))
     .collect()
+}
+
+fn another_root() -> NextStep {
+    NextStep::new(
+        "does the TrustConfig name another root, and does a pool below it issue?",
+        "certagent inspect config PATH_OF_THE_CONFIGURATION",
+    )
 }
 
 /// The agent as a service or as a bare process.

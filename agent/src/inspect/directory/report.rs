@@ -175,6 +175,9 @@ pub(crate) struct Evidence {
     pub(super) chain_verifies: Option<bool>,
     pub(super) verified_root: Option<String>,
     pub(super) roots: Vec<Root>,
+    /// A published root that is not to be trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) distrusted_root: Option<String>,
 }
 
 /// The generation that was read.

@@ -13,6 +13,7 @@ use super::{
     report::CheckId,
     surroundings::{self, Filesystem, Surroundings},
 };
+use crate::trust::Distrust;
 
 /// Compares both forms with the files in `golden/`.
 fn golden(name: &str, volume: &Volume, report: &Report) {
@@ -21,7 +22,7 @@ fn golden(name: &str, volume: &Volume, report: &Report) {
     }
 }
 
-fn expect(report: &Report, verdict: Verdict, cause: CheckId) {
+pub(super) fn expect(report: &Report, verdict: Verdict, cause: CheckId) {
     let found = report.cause().map(|(id, _)| id);
     assert_eq!(
         (report.verdict(), found),
@@ -70,7 +71,7 @@ fn a_directory_that_is_itself_a_link_is_healthy() {
     let link = parent.path().join("workload-spiffe-credentials");
     std::os::unix::fs::symlink(volume.path(), &link).unwrap();
     volume.write("config_status", "OK");
-    let report = super::inspect(&link, at(NOON), Some(&hint("c0ffee")));
+    let report = super::inspect(&link, at(NOON), Some(&hint("c0ffee")), &Distrust::default());
     assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
 }
 
@@ -151,7 +152,12 @@ fn roots_of_another_ca_are_a_problem_that_names_both() {
 #[test]
 fn a_directory_that_does_not_exist_is_a_problem() {
     let volume = Volume::empty();
-    let report = super::inspect(&volume.path().join("it's missing"), at(NOON), None);
+    let report = super::inspect(
+        &volume.path().join("it's missing"),
+        at(NOON),
+        None,
+        &Distrust::default(),
+    );
     expect(&report, Verdict::Problem, CheckId::Directory);
     golden("no-directory", &volume, &report);
 }
@@ -159,7 +165,12 @@ fn a_directory_that_does_not_exist_is_a_problem() {
 #[test]
 fn a_file_in_place_of_the_directory_is_a_problem() {
     let volume = Volume::plain(&contents());
-    let report = super::inspect(&volume.file(layout::CERTIFICATES), at(NOON), None);
+    let report = super::inspect(
+        &volume.file(layout::CERTIFICATES),
+        at(NOON),
+        None,
+        &Distrust::default(),
+    );
     expect(&report, Verdict::Problem, CheckId::Directory);
 }
 
@@ -186,7 +197,14 @@ fn a_key_that_this_user_may_not_read_is_unknown_and_never_counts_as_passed() {
             .insert(layout::CREDENTIAL_BUNDLE, Err(&denied));
         Ok(contents)
     };
-    let report = judge(volume.path(), read(), &around, at(NOON), None);
+    let report = judge(
+        volume.path(),
+        read(),
+        &around,
+        at(NOON),
+        None,
+        &Distrust::default(),
+    );
     expect(&report, Verdict::Unknown, CheckId::PrivateKey);
     assert_eq!(report.exit_code(), 2);
     golden("key-denied", &volume, &report);
@@ -197,6 +215,7 @@ fn a_key_that_this_user_may_not_read_is_unknown_and_never_counts_as_passed() {
         &around,
         at("2027-01-01T00:00:00Z"),
         None,
+        &Distrust::default(),
     );
     expect(&report, Verdict::Problem, CheckId::Validity);
 }
@@ -213,6 +232,7 @@ fn a_directory_that_this_user_may_not_open_is_unknown() {
         &Surroundings::default(),
         at(NOON),
         None,
+        &Distrust::default(),
     );
     expect(&report, Verdict::Unknown, CheckId::Directory);
     golden("directory-denied", &Volume::empty(), &report);
@@ -431,10 +451,24 @@ fn a_key_that_everybody_can_read_is_a_warning_unless_the_volume_is_its_own_mount
     let mut around = surroundings::look(volume.path(), Some(&files));
     (around.filesystem, around.is_mount) = (Filesystem::Memory, true);
     let contents = || Ok(checks::Contents::of(&files));
-    let report = judge(volume.path(), contents(), &around, at(NOON), None);
+    let report = judge(
+        volume.path(),
+        contents(),
+        &around,
+        at(NOON),
+        None,
+        &Distrust::default(),
+    );
     assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
     (around.filesystem, around.is_mount) = (Filesystem::Disk, true);
-    let report = judge(volume.path(), contents(), &around, at(NOON), None);
+    let report = judge(
+        volume.path(),
+        contents(),
+        &around,
+        at(NOON),
+        None,
+        &Distrust::default(),
+    );
     expect(&report, Verdict::Warning, CheckId::KeyMode);
 }
 
@@ -445,13 +479,34 @@ fn a_key_on_a_disk_is_a_warning_unless_the_agent_put_it_there() {
     let mut around = surroundings::look(volume.path(), Some(&files));
     around.filesystem = Filesystem::Disk;
     let contents = || Ok(checks::Contents::of(&files));
-    let report = judge(volume.path(), contents(), &around, at(NOON), None);
+    let report = judge(
+        volume.path(),
+        contents(),
+        &around,
+        at(NOON),
+        None,
+        &Distrust::default(),
+    );
     expect(&report, Verdict::Warning, CheckId::KeyStorage);
     let hint = hint("c0ffee");
-    let report = judge(volume.path(), contents(), &around, at(NOON), Some(&hint));
+    let report = judge(
+        volume.path(),
+        contents(),
+        &around,
+        at(NOON),
+        Some(&hint),
+        &Distrust::default(),
+    );
     assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
     around.filesystem = Filesystem::Unknown;
-    let report = judge(volume.path(), contents(), &around, at(NOON), None);
+    let report = judge(
+        volume.path(),
+        contents(),
+        &around,
+        at(NOON),
+        None,
+        &Distrust::default(),
+    );
     assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
 }
 
@@ -467,7 +522,14 @@ fn the_rest_of_an_interrupted_write_is_a_warning_once_it_is_old() {
     ] {
         around.data_tmp_since = Some(at(since));
         let contents = checks::Contents::of(&files);
-        let report = judge(volume.path(), Ok(contents), &around, at(NOON), None);
+        let report = judge(
+            volume.path(),
+            Ok(contents),
+            &around,
+            at(NOON),
+            None,
+            &Distrust::default(),
+        );
         assert_eq!(report.verdict(), verdict, "{}", report.to_text());
     }
     std::os::unix::fs::symlink("nowhere", volume.path().join(layout::DATA_TMP)).unwrap();

@@ -27,6 +27,9 @@ pub(super) fn summary(report: &Report) -> String {
             }
             _ => "the certificate is not valid yet".to_owned(),
         },
+        Some(cause) if cause.id == CheckId::Roots && report.evidence.distrusted_root.is_some() => {
+            "a root that is not to be trusted is published".to_owned()
+        }
         Some(cause) => headline(cause).to_owned(),
     }
 }

@@ -17,6 +17,7 @@ use super::{
     credential::cut_path,
     report::CheckId,
 };
+use crate::trust::Fingerprint;
 
 /// `trust_bundles.json`, which may be missing, parses.
 pub(super) fn bundle_map(
@@ -77,8 +78,13 @@ pub(super) fn roots(
             let mapped = trust_domain.and_then(|domain| bundles?.get(domain));
             if let (FileProblem::Missing, Some(mapped)) = (problem, mapped) {
                 let detail = format!("there is no {name}; the roots are in trust_bundles.json");
-                inspection.passed(CheckId::Roots, &detail);
                 note(inspection, mapped.roots());
+                let map = layout::TRUST_BUNDLES;
+                if let Some(problem) = distrusted(inspection, map, mapped.roots()) {
+                    inspection.failed(CheckId::Roots, &problem);
+                    return None;
+                }
+                inspection.passed(CheckId::Roots, &detail);
                 return Some(mapped.roots().to_vec());
             }
             inspection.record(CheckId::Roots, no_content(name, problem));
@@ -94,11 +100,15 @@ pub(super) fn roots(
         }
         Ok(list) => match list.iter().find(|root| !root.is_ca()) {
             None => {
+                note(inspection, &list);
+                if let Some(problem) = distrusted(inspection, name, &list) {
+                    inspection.failed(CheckId::Roots, &problem);
+                    return None;
+                }
                 inspection.passed(
                     CheckId::Roots,
                     &format!("{name} holds {}", count(list.len(), "root")),
                 );
-                note(inspection, &list);
                 return Some(list);
             }
             Some(stranger) => {
@@ -110,6 +120,26 @@ pub(super) fn roots(
     };
     inspection.failed(CheckId::Roots, &problem);
     None
+}
+
+/// Which of the roots `--distrust` names, and what that means for whoever reads them.
+fn distrusted(
+    inspection: &mut Inspection<'_>,
+    name: &str,
+    roots: &[Certificate],
+) -> Option<String> {
+    let first = roots.iter().find(|root| inspection.distrust.has(root))?;
+    let (subject, sha256) = (first.subject_text(), Fingerprint::of(first));
+    inspection.evidence.distrusted_root = Some(sha256.to_string());
+    let why = if roots.iter().all(|root| inspection.distrust.has(root)) {
+        "and no other root: the agent leaves the files as they are until there is one, and \
+         whoever reads them trusts that root"
+    } else {
+        "and which an agent with that switch takes out at once"
+    };
+    Some(format!(
+        "{name} holds \"{subject}\" (SHA-256 {sha256}), which --distrust names, {why}"
+    ))
 }
 
 /// Seen with Envoy 1.40: an empty file does less harm than a broken one.

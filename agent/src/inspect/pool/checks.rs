@@ -113,7 +113,7 @@ impl Inspection<'_> {
         match Trouble::of(error) {
             Trouble::Endpoint => self.found.skipped(CheckId::Endpoint, Skip::Unable, &detail),
             Trouble::NoToken { is_permanent } => {
-                let nothing = "nothing was sent without an access token";
+                let nothing = "CA Service is not asked without an access token";
                 self.found.skipped(CheckId::Endpoint, Skip::Minor, nothing);
                 self.found.skipped(CheckId::Clock, Skip::Minor, nothing);
                 let finding = if is_permanent {

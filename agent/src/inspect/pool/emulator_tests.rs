@@ -1,4 +1,6 @@
 //! The same over HTTP, against the emulator.
+use std::sync::Arc;
+
 use certagent_core::{algorithm::KeyAlgorithm, pool::CaPoolName, request::SubjectMode};
 use certagent_emulator::{
     AllowedKeyType, ApiError, CaKey, Code, Fault, FaultRule, IssuanceModes, IssuancePolicy, Method,
@@ -15,8 +17,11 @@ use super::{
     report::CheckId,
 };
 use crate::{
-    cas::lab::{enterprise, issuing, plan, pool},
-    google::Caller,
+    cas::{
+        CasClient, Roots,
+        lab::{enterprise, issuing, plan, pool},
+    },
+    google::{Caller, Exchange, ExchangeOptions, Identity, SubjectToken},
 };
 
 impl Site {
@@ -42,7 +47,7 @@ impl Site {
 fn wanted() -> Wanted {
     Wanted {
         plan: plan(),
-        is_configured: true,
+        paths: vec!["/etc/certagent".into()],
     }
 }
 
@@ -284,5 +289,48 @@ async fn a_hostile_service_neither_steers_a_terminal_nor_fills_it() {
             );
             assert!(!text.contains('\u{202e}'), "{text:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_workload_whose_token_has_ended_is_led_to_its_token_and_asks_again_as_itself() {
+    let site = Site::start().await;
+    let file = tempfile::Builder::new()
+        .prefix("a token ")
+        .tempfile()
+        .unwrap();
+    // {"iss":"https://issuer.example","sub":"system:serviceaccount:default:web","exp":1700000000}
+    let claims = "eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIiwic3ViIjoic3lzdGVtOnNlcnZpY2VhY2NvdW50OmRlZmF1bHQ6d2ViIiwiZXhwIjoxNzAwMDAwMDAwfQ";
+    std::fs::write(file.path(), format!("eyJhbGciOiJSUzI1NiJ9.{claims}.c2ln")).unwrap();
+    let options = ExchangeOptions {
+        sts: "http://127.0.0.1:1".parse().unwrap(),
+        audience:
+            "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q"
+                .parse()
+                .unwrap(),
+        impersonate: None,
+    };
+    let exchange =
+        Exchange::new(&options, &Roots::none(), site.clock(), Arc::new(Vec::new)).unwrap();
+    let client = CasClient::new(site.client.endpoint(), Identity::Reflected(exchange)).unwrap();
+    let caller = Caller::Workload(SubjectToken::File(file.path().into()));
+    let report = inspect(&client, &issuing(), &wanted(), &caller, &site.clock()).await;
+    let text = report.to_text();
+    assert_eq!(report.cause().unwrap().0, CheckId::Identity, "{text}");
+    let (name, endpoint) = (file.path().display(), client.endpoint());
+    for part in [
+        "CA Service is not asked without an access token".to_owned(),
+        format!("ls -lL --full-time '{name}'; date -u"),
+        format!("{{iss, sub, aud, exp: (.exp | todate)}}' '{name}'"),
+        format!(
+            "--ca-endpoint {endpoint} --identity reflected --sts-audience {} --sts-endpoint \
+             http://127.0.0.1:1 --token-file '{name}'",
+            options.audience
+        ),
+    ] {
+        assert!(text.contains(&part), "no {part:?} in {text}");
+    }
+    for part in ["GOOGLE_APPLICATION_CREDENTIALS", "metadata.google", claims] {
+        assert!(!text.contains(part), "{part} in {text}");
     }
 }

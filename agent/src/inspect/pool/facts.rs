@@ -1,5 +1,8 @@
 //! What a pool says of itself, asked once: the only part that talks to it.
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use certagent_core::{
     algorithm::KeyAlgorithm,
@@ -19,7 +22,7 @@ use crate::{
         wire::{CaPoolAnswer, IssuancePolicy},
     },
     clock::SharedClock,
-    google::Caller,
+    google::{Caller, Identity, SubjectToken},
     issuer::cas::{check_form, check_key_type, check_lifetime, check_workload, signs},
     keys::{self, Keys},
 };
@@ -35,8 +38,9 @@ const STAND_IN: (&str, &str) = ("default", "certagent-inspect");
 pub(crate) struct Wanted {
     /// Identity, key and lifetime.
     pub(crate) plan: IssuePlan,
-    /// They follow from a configuration. Else key and lifetime are what the pool takes.
-    pub(crate) is_configured: bool,
+    /// The configuration that they follow from. Without one key and lifetime are what the pool
+    /// takes.
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 impl Wanted {
@@ -51,15 +55,16 @@ impl Wanted {
         };
         Self {
             plan,
-            is_configured: false,
+            paths: Vec::new(),
         }
     }
 
-    /// As a configuration wants it: for `spiffe_id`, else the first workload, else an identity in
+    /// As the configuration in `paths` wants it: for `spiffe_id`, else the first workload, else an identity in
     /// the trust domain of the settings or the first one with anchors. None if that makes no
     /// identity, which a checked configuration always does.
     pub(crate) fn configured(
         config: &Config,
+        paths: &[PathBuf],
         settings: &Settings,
         spiffe_id: Option<&SpiffeId>,
     ) -> Option<Self> {
@@ -83,7 +88,7 @@ impl Wanted {
         };
         Some(Self {
             plan,
-            is_configured: true,
+            paths: paths.to_vec(),
         })
     }
 
@@ -93,10 +98,15 @@ impl Wanted {
         workload_id(trust_domain, namespace, service_account).ok()
     }
 
+    /// They follow from a configuration.
+    pub(crate) fn is_configured(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
     /// What is asked of a pool with this policy.
     fn of(&self, policy: Option<&IssuancePolicy>) -> IssuePlan {
         let mut plan = self.plan.clone();
-        if let (false, Some(policy)) = (self.is_configured, policy) {
+        if let (false, Some(policy)) = (self.is_configured(), policy) {
             let mut all = KeyAlgorithm::ALL.into_iter();
             plan.algorithm = all
                 .find(|algorithm| signs(policy, *algorithm))
@@ -123,8 +133,34 @@ pub(crate) struct Facts {
     pub(super) chains: Option<Result<Vec<Vec<Certificate>>, CallError>>,
     /// What was, or would have been, asked for.
     pub(super) plan: IssuePlan,
+    /// As whom.
+    pub(super) asked_as: AskedAs,
     /// `CreateCertificate` with `validateOnly`.
     pub(super) creation: Option<Result<(), Refused>>,
+}
+
+/// Who asked, as far as the next steps depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AskedAs {
+    /// The file with the workload's own token, where that is exchanged.
+    pub(super) token_file: Option<PathBuf>,
+    /// The flags that say so.
+    pub(super) flags: Vec<(&'static str, String)>,
+}
+
+impl AskedAs {
+    fn of(client: &CasClient, caller: &Caller) -> Self {
+        let token_file = match (client.identity(), caller) {
+            (Identity::Reflected(_), Caller::Workload(SubjectToken::File(file))) => {
+                Some(file.to_path_buf())
+            }
+            _ => None,
+        };
+        Self {
+            token_file,
+            flags: client.identity().flags(),
+        }
+    }
 }
 
 /// Two clocks, read at the same time as far as that can be.
@@ -189,6 +225,7 @@ pub(crate) async fn gather(
         authorities: None,
         chains: None,
         plan,
+        asked_as: AskedAs::of(client, caller),
         creation: None,
     };
     if goes_on {

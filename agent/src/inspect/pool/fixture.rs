@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     super::fixture::{Contents, NOON, at, contents},
     Anchoring, Report, Wanted,
-    facts::{Clocks, Facts},
+    facts::{AskedAs, Clocks, Facts},
     judge,
 };
 use crate::cas::{Call, CallError, Reason, authority::CaAnswer, wire::CaPoolAnswer};
@@ -50,11 +50,12 @@ impl Known {
                 authorities: Some(Ok(vec![authority("td-ca", "ENABLED", &contents)])),
                 chains: Some(Ok(vec![chain])),
                 plan: plan.clone(),
+                asked_as: AskedAs::default(),
                 creation: Some(Ok(())),
             },
             wanted: Wanted {
                 plan,
-                is_configured: true,
+                paths: vec!["/etc/certagent".into(), "/srv/the workloads.yaml".into()],
             },
             anchoring: Anchoring::Leads("to an anchor of example.org".to_owned()),
             root,

@@ -6,7 +6,7 @@ use super::{
         report::{Finding, NextStep, Skip},
         text::shell_word,
     },
-    facts::{Facts, Refused},
+    facts::{Facts, Refused, Wanted},
     report::{Authority, Check, CheckId, Evidence},
 };
 
@@ -14,6 +14,7 @@ use super::{
 pub(super) fn steps(
     pool: &CaPoolName,
     facts: &Facts,
+    wanted: &Wanted,
     cause: &Check,
     evidence: &Evidence,
 ) -> Vec<NextStep> {
@@ -31,24 +32,14 @@ pub(super) fn steps(
                     ))
                 ),
             ),
-            again(pool, evidence),
+            again(pool, facts, evidence),
         ],
         CheckId::Clock => vec![NextStep::new(
             "is this machine's clock kept right?",
             "date -u; timedatectl timesync-status || chronyc tracking",
         )],
-        CheckId::Identity => vec![
-            NextStep::new(
-                "is a credential file named?",
-                "ls -l \"$GOOGLE_APPLICATION_CREDENTIALS\"",
-            ),
-            NextStep::new(
-                "which service account does this machine have, on Google Cloud?",
-                "curl -sS -H 'Metadata-Flavor: Google' \
-                 http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/email",
-            ),
-        ],
-        _ if is_unseen => vec![again(pool, evidence)],
+        CheckId::Identity => identity(pool, facts, evidence),
+        _ if is_unseen => vec![again(pool, facts, evidence)],
         CheckId::Pool => match &facts.pool {
             Err(error) if error.missing_permission().is_some() => granting(pool, facts),
             _ => vec![NextStep::new(
@@ -74,8 +65,10 @@ pub(super) fn steps(
             steps.push(NextStep::new(
                 "change keyAlgorithm, then look again",
                 &format!(
-                    "certagent inspect config PATHS --ca-endpoint {}",
-                    evidence.endpoint
+                    "certagent inspect config {} --ca-endpoint {}{}",
+                    paths(wanted),
+                    evidence.endpoint,
+                    flags(facts)
                 ),
             ));
             steps
@@ -135,15 +128,69 @@ fn within(pool: &CaPoolName) -> String {
     )
 }
 
-fn again(pool: &CaPoolName, evidence: &Evidence) -> NextStep {
+fn again(pool: &CaPoolName, facts: &Facts, evidence: &Evidence) -> NextStep {
+    let file = facts.asked_as.token_file.as_ref().map(|file| {
+        let file = shell_word(&file.to_string_lossy());
+        format!(" --token-file {file}")
+    });
     NextStep::new(
         "again, when it may be back",
         &format!(
-            "certagent inspect pool {pool} --ca-endpoint {}",
-            evidence.endpoint
+            "certagent inspect pool {pool} --ca-endpoint {}{}{}",
+            evidence.endpoint,
+            flags(facts),
+            file.unwrap_or_default()
         ),
     )
 }
+
+/// The flags that say as whom was asked, where that is not the usual.
+fn flags(facts: &Facts) -> String {
+    let flags = facts.asked_as.flags.iter();
+    flags.fold(String::new(), |line, (flag, text)| {
+        format!("{line} {flag} {}", shell_word(text))
+    })
+}
+
+fn paths(wanted: &Wanted) -> String {
+    let paths = wanted.paths.iter();
+    let paths: Vec<_> = paths
+        .map(|path| shell_word(&path.to_string_lossy()))
+        .collect();
+    paths.join(" ")
+}
+
+/// What is wrong with who asks: a workload by its own token, else the agent.
+fn identity(pool: &CaPoolName, facts: &Facts, evidence: &Evidence) -> Vec<NextStep> {
+    let Some(file) = &facts.asked_as.token_file else {
+        return vec![
+            NextStep::new(
+                "is a credential file named?",
+                "ls -l \"$GOOGLE_APPLICATION_CREDENTIALS\"",
+            ),
+            NextStep::new(
+                "which service account does this machine have, on Google Cloud?",
+                "curl -sS -H 'Metadata-Flavor: Google' \
+                 http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/email",
+            ),
+        ];
+    };
+    let file = shell_word(&file.to_string_lossy());
+    vec![
+        NextStep::new(
+            "when was the token written last, and is this machine's clock right?",
+            &format!("ls -lL --full-time {file}; date -u"),
+        ),
+        NextStep::new(
+            "whose is it, for whom, and until when? (it prints no signature)",
+            &format!("jq -R {CLAIMS} {file}"),
+        ),
+        again(pool, facts, evidence),
+    ]
+}
+
+/// For jq: what a token says of itself. Its alphabet is that of URLs.
+const CLAIMS: &str = r#"'split(".")[1] | gsub("-"; "+") | gsub("_"; "/") | @base64d | fromjson | {iss, sub, aud, exp: (.exp | todate)}'"#;
 
 fn describing(pool: &CaPoolName) -> NextStep {
     NextStep::new(

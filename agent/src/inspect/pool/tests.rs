@@ -61,7 +61,7 @@ fn a_pool_that_would_issue_is_healthy() {
 #[test]
 fn without_a_configuration_nothing_is_said_of_what_one_would_decide() {
     let mut known = Known::healthy();
-    known.wanted.is_configured = false;
+    known.wanted.paths.clear();
     known.anchoring = Anchoring::Unasked;
     let report = known.judge();
     assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
