@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::emulator::Emulator;
 use crate::errors::{ApiError, Code};
+use crate::faults::CertificateFault;
 use crate::idempotency::RequestKey;
 use crate::identity::Caller;
 use crate::json::{from_body, from_value, parse_json};
@@ -78,7 +79,7 @@ impl Emulator {
             return Err(ApiError::already_exists(&name));
         }
         let ca = pool.signer(named_ca, now)?;
-        let fault = self.take_certificate_fault(now);
+        let fault = self.take_certificate_fault(&pool.name, now);
         let (certificate, serial) = order.fill(&pool, ca, certificate_id, now, fault.as_ref())?;
         let request_id = request.as_ref().map(|key| key.id.to_string());
         if kept_key.is_some() || request.is_some() {
@@ -91,7 +92,11 @@ impl Emulator {
         }
         tracing::debug!(pool = %pool.name, %serial, "certificate issued");
 
-        let answer = Arc::new(certificate.clone());
+        let certificate = Arc::new(certificate);
+        let mut answer = Arc::clone(&certificate);
+        if fault == Some(CertificateFault::NoCertificate) {
+            Arc::make_mut(&mut answer).pem_certificate = None;
+        }
         let mut ledger = lock(&self.ledger);
         if let Some(key) = request {
             ledger.replays.insert(key, now, Arc::clone(&answer));
@@ -100,7 +105,7 @@ impl Emulator {
             let kept = Kept {
                 pool: pool.name.clone(),
                 request_id: request_id.clone(),
-                certificate: answer,
+                certificate,
             };
             ledger.kept.insert(key, kept);
         }
@@ -109,7 +114,8 @@ impl Emulator {
             serial,
             request_id,
         });
-        Ok(certificate)
+        drop(ledger);
+        Ok(Arc::unwrap_or_clone(answer))
     }
 
     /// `GetCertificate`, on ENTERPRISE pools.
