@@ -6,6 +6,7 @@ mod choice;
 mod credentials;
 pub mod exchange;
 mod metadata;
+mod pod_token;
 mod scrub;
 mod sts;
 mod subject;
@@ -23,7 +24,8 @@ use ambient::Ambient;
 
 pub use audience::{Audience, AudienceError, ServiceAccount, ServiceAccountError};
 pub use choice::{Environment, IdentityChoice};
-pub use exchange::{Exchange, ExchangeOptions, Impersonate, TokenFiles};
+pub use exchange::{Exchange, ExchangeOptions, Impersonate, SubjectTokens};
+pub use pod_token::{PodToken, PodTokenError, PodTokenFault};
 
 /// What tokens are good for: CA Service has no narrower scope.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -53,6 +55,17 @@ impl Caller {
 pub enum SubjectToken {
     /// A file that somebody keeps fresh, such as a projected service account token.
     File(Arc<Path>),
+    /// What kubelet brings with each publish of a pod's volume.
+    Pod(PodToken),
+}
+
+impl fmt::Display for SubjectToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "the token in {}", path.display()),
+            Self::Pod(pod) => write!(f, "the token of {}", pod.name()),
+        }
+    }
 }
 
 /// The ways to be somebody at Google, as `--identity` names them.
@@ -116,9 +129,7 @@ impl Identity {
     /// these; none where it has none that says so.
     pub fn workload(&self, caller: &Caller) -> Option<(String, String)> {
         match (self, caller) {
-            (Self::Reflected(exchange), Caller::Workload(SubjectToken::File(path))) => {
-                exchange.workload(path)
-            }
+            (Self::Reflected(exchange), Caller::Workload(token)) => exchange.workload(token),
             _ => None,
         }
     }
@@ -160,7 +171,7 @@ pub enum Shown {
     File(String),
     /// The service account of this metadata server.
     Metadata(String),
-    /// The workload with the token in this file, or whoever may speak for the agent.
+    /// The workload with this token, or whoever may speak for the agent.
     Exchanged(String),
 }
 
