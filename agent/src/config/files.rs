@@ -25,7 +25,7 @@ pub struct ConfigFiles {
 /// What is there now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The files, in the order in which they were read.
+    /// The texts, in the order in which they were read.
     pub sources: Vec<Source>,
     /// Everything that is wrong: with files, then with what they say.
     pub problems: Vec<Problem>,
@@ -79,6 +79,18 @@ pub enum FileError {
     },
 }
 
+impl Found {
+    /// Checks texts that were read, now or earlier.
+    pub(crate) fn check(sources: Vec<Source>, settings: &Settings) -> Self {
+        let config::Loaded { problems, config } = config::load(&sources, settings);
+        Self {
+            sources,
+            problems,
+            config: config.map(with_absolute_paths),
+        }
+    }
+}
+
 impl ConfigFiles {
     /// Files and directories; directories are not searched below.
     pub fn new(paths: Vec<PathBuf>, settings: Settings) -> Self {
@@ -88,6 +100,11 @@ impl ConfigFiles {
     /// The paths as they were given.
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
+    }
+
+    /// What they are read with.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Reads all files, once.
@@ -103,7 +120,7 @@ impl ConfigFiles {
     /// Reads and checks everything.
     pub fn load(&self) -> Found {
         let (sources, errors) = self.read_some();
-        let mut found = self.check(sources);
+        let mut found = Found::check(sources, &self.settings);
         if !errors.is_empty() {
             found.config = None;
             // What seems to be missing may be in the files that were not read; problems of a
@@ -113,16 +130,6 @@ impl ConfigFiles {
             found.problems.splice(0..0, problems);
         }
         found
-    }
-
-    /// Checks texts that were read, now or earlier.
-    pub(super) fn check(&self, sources: Vec<Source>) -> Found {
-        let config::Loaded { problems, config } = config::load(&sources, &self.settings);
-        Found {
-            sources,
-            problems,
-            config: config.map(with_absolute_paths),
-        }
     }
 
     /// The files that can be read, and what is wrong with the others.

@@ -20,10 +20,11 @@ struct KeptSource {
     text: String,
 }
 
-/// The text to keep. Names become absolute: the next process may start elsewhere.
+/// The text to keep. Names of files become absolute: the next process may start elsewhere.
 pub(super) fn encode(sources: &[Source]) -> Result<String, serde_json::Error> {
     let kept = |source: &Source| {
-        let absolute = std::path::absolute(Path::new(&source.name)).ok();
+        let file = Some(Path::new(&source.name)).filter(|name| name.exists());
+        let absolute = file.and_then(|name| std::path::absolute(name).ok());
         let name = absolute.and_then(|path| path.to_str().map(str::to_owned));
         KeptSource {
             name: name.unwrap_or_else(|| source.name.clone()),

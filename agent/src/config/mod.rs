@@ -1,7 +1,8 @@
-//! The configuration that is active, and how it follows its files.
+//! The configuration that is active, and how it follows its source.
 //!
-//! `files` reads files and directories, `reload` watches them, `last_good` keeps what worked last
-//! over a restart. What the objects mean is decided in `certagent_core::config`.
+//! `files` reads files and directories, `reload` watches them, `activation` makes active what is
+//! good, `last_good` keeps what worked last over a restart. What the objects mean is decided in `certagent_core::config`.
+mod activation;
 mod files;
 mod last_good;
 mod reload;
@@ -17,7 +18,7 @@ pub use files::{ConfigFiles, FileError, Found};
 pub struct ActiveConfig {
     /// The last one without errors.
     pub config: Arc<Config>,
-    /// Why the files as they are now are not what is active; none if they are.
+    /// Why what its source says now is not what is active; none if it is.
     pub problem: Option<String>,
     /// Rises with every change of `config`.
     pub version: u64,

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use certagent_core::config::{Problem, Source};
 use jiff::SignedDuration;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
@@ -17,9 +16,9 @@ use notify::{
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use super::{ActiveConfig, BadConfig, ConfigFiles, Found, changes, last_good};
+use super::{ActiveConfig, BadConfig, ConfigFiles, Found, activation::Activation};
 use crate::{admin::Metrics, clock::SharedClock, volume::StateDir};
 
 /// Filesystems that give no events, and directories that appear later, are looked at so often.
@@ -31,9 +30,6 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// A file that never settles is taken as it is after so many readings.
 const MAX_READINGS: usize = 40;
-
-/// More problems than this are not written to the log.
-const MAX_LOGGED: usize = 20;
 
 impl ConfigFiles {
     /// Loads the configuration and follows its files until `cancel`.
@@ -49,49 +45,12 @@ impl ConfigFiles {
     ) -> Result<watch::Receiver<Arc<ActiveConfig>>, BadConfig> {
         let (watcher, wake) = Watched::new(self.paths());
         let found = self.load();
-        let keeper = Keeper {
-            state: Arc::clone(state),
-        };
-        let (active, problems) = match found.config {
-            Some(config) => {
-                keeper.keep(&found.sources);
-                (config, found.problems)
-            }
-            None => match keeper.kept().and_then(|sources| self.check(sources).config) {
-                Some(config) => (config, found.problems),
-                None => {
-                    return Err(BadConfig {
-                        problems: found.problems,
-                    });
-                }
-            },
-        };
-        let problem = problem(&problems);
-        say_problems(&problems);
-        if problem.is_some() {
-            error!(
-                "THE CONFIGURATION HAS ERRORS: the last good one, of an earlier start, is used \
-                instead; `certagent validate` shows what to correct"
-            );
-        }
-        metrics.config_valid(problem.is_none());
-        let active = ActiveConfig {
-            config: Arc::new(active),
-            problem,
-            version: 1,
-        };
-        let (sender, receiver) = watch::channel(Arc::new(active));
+        let (activation, receiver) = Activation::start(self.settings(), state, metrics, found)?;
         let follower = Follower {
-            seen: Seen {
-                sources: found.sources,
-                problems,
-            },
             files: self,
-            keeper,
-            metrics,
+            activation,
             clock,
             watched: watcher,
-            sender,
         };
         tokio::spawn(async move { cancel.run_until_cancelled(follower.run(&wake)).await });
         Ok(receiver)
@@ -100,19 +59,9 @@ impl ConfigFiles {
 
 struct Follower {
     files: ConfigFiles,
-    keeper: Keeper,
-    metrics: Arc<Metrics>,
+    activation: Activation,
     clock: SharedClock,
     watched: Watched,
-    sender: watch::Sender<Arc<ActiveConfig>>,
-    seen: Seen,
-}
-
-/// The newest content that was looked at: nothing is said or done about it again.
-#[derive(PartialEq)]
-struct Seen {
-    sources: Vec<Source>,
-    problems: Vec<Problem>,
 }
 
 impl Follower {
@@ -121,14 +70,7 @@ impl Follower {
             self.watched.arm();
             // Armed first, read then: no edit falls between the two.
             let found = self.settled().await;
-            let seen = Seen {
-                sources: found.sources.clone(),
-                problems: found.problems.clone(),
-            };
-            if seen != self.seen {
-                self.seen = seen;
-                self.take(found);
-            }
+            self.activation.take(found);
             let now = self.clock.now();
             let poll = now.saturating_add(POLL).unwrap_or(now);
             tokio::select! {
@@ -142,7 +84,7 @@ impl Follower {
     async fn settled(&self) -> Found {
         let mut found = self.files.load();
         for _ in 0..MAX_READINGS {
-            if found.sources == self.seen.sources && found.problems == self.seen.problems {
+            if self.activation.has_seen(&found) {
                 break;
             }
             tokio::time::sleep(SETTLE).await;
@@ -153,107 +95,6 @@ impl Follower {
             found = again;
         }
         found
-    }
-
-    /// Makes new content active, or says why not.
-    fn take(&self, found: Found) {
-        let before = Arc::clone(&self.sender.borrow());
-        say_problems(&found.problems);
-        let problem = problem(&found.problems);
-        self.metrics.config_valid(problem.is_none());
-        let Some(config) = found.config else {
-            error!("the edited configuration has errors, so the one before it stays active");
-            self.sender.send_replace(Arc::new(ActiveConfig {
-                problem,
-                ..(*before).clone()
-            }));
-            return;
-        };
-        self.keeper.keep(&found.sources);
-        let changes = changes(&before.config, &config);
-        if !changes.is_empty() {
-            info!(
-                changes = changes.join("; "),
-                "the configuration changed; a running certificate follows at its next renewal, another identity at once"
-            );
-        } else if before.problem.is_some() {
-            info!("the configuration is good again, and as it was before");
-        }
-        let is_same = *before.config == config;
-        if is_same && before.problem.is_none() {
-            return;
-        }
-        let version = before.version + u64::from(!is_same);
-        self.sender.send_replace(Arc::new(ActiveConfig {
-            config: if is_same {
-                Arc::clone(&before.config)
-            } else {
-                Arc::new(config)
-            },
-            problem: None,
-            version,
-        }));
-    }
-}
-
-/// The errors in one text; none without errors.
-fn problem(problems: &[Problem]) -> Option<String> {
-    let errors: Vec<_> = problems
-        .iter()
-        .filter(|one| one.is_error())
-        .map(ToString::to_string)
-        .collect();
-    (!errors.is_empty()).then(|| errors.join("\n"))
-}
-
-fn say_problems(problems: &[Problem]) {
-    for problem in problems.iter().take(MAX_LOGGED) {
-        if problem.is_error() {
-            error!("{problem}");
-        } else {
-            warn!("{problem}");
-        }
-    }
-    if let Some(more) = problems
-        .len()
-        .checked_sub(MAX_LOGGED)
-        .filter(|more| *more > 0)
-    {
-        error!("{more} more problems; `certagent validate` shows all");
-    }
-}
-
-/// Keeps the last good configuration in the state directory.
-struct Keeper {
-    state: Arc<StateDir>,
-}
-
-impl Keeper {
-    fn kept(&self) -> Option<Vec<Source>> {
-        match self.state.load_last_good() {
-            Ok(text) => text.as_deref().and_then(last_good::decode),
-            Err(error) => {
-                warn!(%error, "the last good configuration of an earlier start cannot be read");
-                None
-            }
-        }
-    }
-
-    /// The agent works without, so a failure is only told.
-    fn keep(&self, sources: &[Source]) {
-        let text = match last_good::encode(sources) {
-            Ok(text) => text,
-            Err(error) => {
-                warn!(%error, "the configuration cannot be kept for the next start");
-                return;
-            }
-        };
-        if self.state.load_last_good().ok().flatten().as_deref() == Some(&text) {
-            return;
-        }
-        if let Err(error) = self.state.save_last_good(&text) {
-            warn!(%error, "the configuration cannot be kept for the next start");
-        }
     }
 }
 

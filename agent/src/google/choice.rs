@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, ffi::OsString, sync::Arc};
 
 use certagent_core::request::SubjectMode;
 
-use super::{Exchange, ExchangeOptions, Identity, IdentityMode, TokenFiles};
+use super::{Exchange, ExchangeOptions, Identity, IdentityMode, SubjectTokens};
 use crate::{
     cas::{Endpoint, Roots},
     clock::SharedClock,
@@ -70,8 +70,8 @@ impl IdentityChoice {
         }
     }
 
-    /// The identity that was chosen. `roots` are those of token services, `workloads` the files
-    /// with the workloads' own tokens.
+    /// The identity that was chosen. `roots` are those of token services, `workloads` the
+    /// workloads' own.
     ///
     /// # Errors
     /// When a credentials file cannot be used, or no client can be made.
@@ -79,7 +79,7 @@ impl IdentityChoice {
         &self,
         roots: &Roots,
         clock: &SharedClock,
-        workloads: TokenFiles,
+        workloads: SubjectTokens,
     ) -> anyhow::Result<Identity> {
         Ok(match self {
             Self::None => Identity::Anonymous,

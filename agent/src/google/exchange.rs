@@ -1,5 +1,5 @@
-//! A workload's own token becomes an access token of Google's: read from its file, exchanged once,
-//! kept until it is old.
+//! A workload's own token becomes an access token of Google's: taken from its file or its pod,
+//! exchanged once, kept until it is old.
 //!
 //! Whatever asks in the agent's name (which roots a pool has, which policy) does so with the token
 //! of the first workload whose exchange works, or as a service account that this workload may
@@ -8,7 +8,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -40,8 +39,8 @@ const LONGEST_REST: SignedDuration = SignedDuration::from_secs(5);
 /// So many tokens may be refused in one search for a workload that can speak for the agent.
 const MOST_REFUSED: usize = 4;
 
-/// With more files than this known, those that are not in use are forgotten.
-const MOST_FILES: usize = 4096;
+/// With more tokens than this known, those that are not in use are forgotten.
+const MOST_TOKENS: usize = 4096;
 
 /// Where tokens are exchanged, and for what.
 #[derive(Clone, Debug)]
@@ -63,8 +62,8 @@ pub struct Impersonate {
     pub iamcredentials: Endpoint,
 }
 
-/// The token files of the workloads that are configured now, in their order.
-pub type TokenFiles = Arc<dyn Fn() -> Vec<Arc<Path>> + Send + Sync>;
+/// Where the tokens of the workloads come from that there are now, in their order.
+pub type SubjectTokens = Arc<dyn Fn() -> Vec<SubjectToken> + Send + Sync>;
 
 /// Exchanges the workloads' own tokens. Clones share what they know.
 #[derive(Clone)]
@@ -74,13 +73,13 @@ struct Shared {
     sts: Sts,
     impersonation: Option<Impersonation>,
     clock: SharedClock,
-    workloads: TokenFiles,
-    files: Mutex<HashMap<Arc<Path>, Arc<AsyncMutex<Slot>>>>,
+    workloads: SubjectTokens,
+    slots: Mutex<HashMap<SubjectToken, Arc<AsyncMutex<Slot>>>>,
     /// Of the service account.
     agent: AsyncMutex<Slot>,
 }
 
-/// What is known of one file's token. Whoever holds the lock is the one who asks.
+/// What is known of one workload's token. Whoever holds the lock is the one who asks.
 #[derive(Default)]
 struct Slot {
     kept: Option<Kept>,
@@ -114,8 +113,8 @@ struct Basis {
 
 /// Why one workload's token brought no access token.
 enum NoToken {
-    /// The file has none to show.
-    File(IdentityError),
+    /// There is none to show.
+    Missing(IdentityError),
     /// It was shown a moment ago.
     Resting(IdentityError),
     /// It was shown now.
@@ -129,7 +128,7 @@ impl Exchange {
         options: &ExchangeOptions,
         roots: &Roots,
         clock: SharedClock,
-        workloads: TokenFiles,
+        workloads: SubjectTokens,
     ) -> Result<Self, ClientError> {
         Self::with_timeouts(options, roots, clock, workloads, Timeouts::default())
     }
@@ -138,7 +137,7 @@ impl Exchange {
         options: &ExchangeOptions,
         roots: &Roots,
         clock: SharedClock,
-        workloads: TokenFiles,
+        workloads: SubjectTokens,
         timeouts: Timeouts,
     ) -> Result<Self, ClientError> {
         let impersonation = options.impersonate.as_ref().map(|one| {
@@ -150,26 +149,30 @@ impl Exchange {
             impersonation: impersonation.transpose()?,
             clock,
             workloads,
-            files: Mutex::default(),
+            slots: Mutex::default(),
             agent: AsyncMutex::default(),
         })))
     }
 
-    /// The access token of a caller. A workload's token file is read each time, so that a new
-    /// token in it counts at once.
+    /// The access token of a caller. A workload's own token is looked at each time, so that a new
+    /// one counts at once.
     pub async fn token(&self, caller: &Caller) -> Result<Token, IdentityError> {
         match caller {
-            Caller::Workload(SubjectToken::File(file)) => {
-                let token = self.0.of_file(file).await;
+            Caller::Workload(token) => {
+                let token = self.0.of_workload(token).await;
                 token.map_err(NoToken::into_error)
             }
             Caller::Agent => self.0.of_agent().await,
         }
     }
 
-    /// Namespace and service account by the token in this file; none if it cannot be read or says
+    /// Namespace and service account by a workload's token; none if it cannot be read or says
     /// nothing of the kind.
-    pub(super) fn workload(&self, path: &Path) -> Option<(String, String)> {
+    pub(super) fn workload(&self, token: &SubjectToken) -> Option<(String, String)> {
+        let path = match token {
+            SubjectToken::File(path) => path,
+            SubjectToken::Pod(pod) => return Some(pod.workload()),
+        };
         let subject = subject::read(path, self.0.clock.now()).ok()?;
         let (namespace, service_account) = subject.claims.workload()?;
         Some((namespace.to_owned(), service_account.to_owned()))
@@ -200,9 +203,7 @@ impl Exchange {
     /// Whom a call of this caller shows itself as.
     pub(super) fn shown(&self, caller: &Caller) -> Shown {
         Shown::Exchanged(match (caller, &self.0.impersonation) {
-            (Caller::Workload(SubjectToken::File(file)), _) => {
-                format!("the token in {}", file.display())
-            }
+            (Caller::Workload(token), _) => token.to_string(),
             (Caller::Agent, Some(impersonation)) => impersonation.account().to_owned(),
             (Caller::Agent, None) => "the first workload whose token could be exchanged".to_owned(),
         })
@@ -238,13 +239,13 @@ impl Shared {
     async fn of_any_workload(&self) -> Result<Token, IdentityError> {
         let mut first = None;
         let mut refused = 0;
-        for file in (self.workloads)() {
-            let failure = match self.of_file(&file).await {
+        for token in (self.workloads)() {
+            let failure = match self.of_workload(&token).await {
                 Ok(token) => return Ok(token),
                 Err(failure) => failure,
             };
             let is_over = match &failure {
-                NoToken::File(_) | NoToken::Resting(_) => false,
+                NoToken::Missing(_) | NoToken::Resting(_) => false,
                 NoToken::Refused(error) => {
                     refused += 1;
                     !error.is_permanent || refused == MOST_REFUSED
@@ -256,41 +257,44 @@ impl Shared {
             }
         }
         Err(first.unwrap_or_else(|| IdentityError {
-            detail: "no workload has a token yet; add one with a tokenFile".to_owned(),
+            detail: "no workload has a token yet: `certagent run` reads that of a Workload with a tokenFile, and to `certagent node` kubelet brings that of a pod with its volume"
+                .to_owned(),
             is_permanent: false,
             retry_after: None,
         }))
     }
 
-    async fn of_file(&self, file: &Arc<Path>) -> Result<Token, NoToken> {
-        let slot = self.slot(file);
+    async fn of_workload(&self, source: &SubjectToken) -> Result<Token, NoToken> {
+        let slot = self.slot(source);
         let mut slot = slot.lock().await;
         let now = self.clock.now();
-        let subject = read(file, now).await.map_err(NoToken::File)?;
+        let subject = read(source, now).await.map_err(NoToken::Missing)?;
         let basis = Basis::of(&subject);
         let ask = async {
-            let granted = self.sts.exchange(&subject, file).await?;
-            debug!(file = %file.display(), lifetime = ?granted.lifetime, "a workload's token was exchanged");
+            let granted = self.sts.exchange(&subject, source).await?;
+            debug!(%source, lifetime = ?granted.lifetime, "a workload's token was exchanged");
             Ok(granted)
         };
         obtain(&mut slot, &basis, now, ask).await
     }
 
-    fn slot(&self, file: &Arc<Path>) -> Arc<AsyncMutex<Slot>> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = files.get(file) {
+    fn slot(&self, source: &SubjectToken) -> Arc<AsyncMutex<Slot>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(source) {
             return Arc::clone(slot);
         }
-        if files.len() >= MOST_FILES {
-            files.retain(|_, slot| Arc::strong_count(slot) > 1);
+        // Nothing of a pod that is gone stays.
+        slots.retain(|source, _| !matches!(source, SubjectToken::Pod(pod) if pod.is_last()));
+        if slots.len() >= MOST_TOKENS {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
-        Arc::clone(files.entry(Arc::clone(file)).or_default())
+        Arc::clone(slots.entry(source.clone()).or_default())
     }
 
     /// A slot that somebody holds is getting another token already.
     fn forget(&self, token: &Token) {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        for slot in files.values() {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots.values() {
             if let Ok(mut slot) = slot.try_lock() {
                 slot.forget(token);
             }
@@ -301,21 +305,26 @@ impl Shared {
     }
 }
 
-/// The token in a file, read off the runtime: a file system may be slow.
-async fn read(file: &Arc<Path>, now: Timestamp) -> Result<Subject, IdentityError> {
-    let file = Arc::clone(file);
-    let read = tokio::task::spawn_blocking(move || subject::read(&file, now)).await;
-    let detail = match read {
-        Ok(Ok(subject)) => return Ok(subject),
-        Ok(Err(error)) => error.to_string(),
-        Err(_stopped) => "the process is ending".to_owned(),
+/// A workload's own token as it is now.
+async fn read(source: &SubjectToken, now: Timestamp) -> Result<Subject, IdentityError> {
+    let detail = match source {
+        SubjectToken::File(file) => {
+            let file = Arc::clone(file);
+            // Off the runtime: a file system may be slow.
+            let read = tokio::task::spawn_blocking(move || subject::read(&file, now)).await;
+            match read {
+                Ok(Ok(subject)) => return Ok(subject),
+                Ok(Err(error)) => error.to_string(),
+                Err(_stopped) => "the process is ending".to_owned(),
+            }
+        }
+        SubjectToken::Pod(pod) => match pod.subject(now) {
+            Ok(subject) => return Ok(subject),
+            Err(error) => error.to_string(),
+        },
     };
-    // Somebody writes the file, and may do so at any moment; looking costs nothing.
-    Err(IdentityError {
-        detail,
-        is_permanent: false,
-        retry_after: None,
-    })
+    // Somebody brings another, and may do so at any moment; looking costs nothing.
+    Err(IdentityError::passing(detail))
 }
 
 /// The token that is kept while it is fresh, else what `ask` brings; and while that fails for now,
@@ -435,13 +444,13 @@ impl Basis {
 impl NoToken {
     fn error(&self) -> &IdentityError {
         match self {
-            Self::File(error) | Self::Resting(error) | Self::Refused(error) => error,
+            Self::Missing(error) | Self::Resting(error) | Self::Refused(error) => error,
         }
     }
 
     fn into_error(self) -> IdentityError {
         match self {
-            Self::File(error) | Self::Resting(error) | Self::Refused(error) => error,
+            Self::Missing(error) | Self::Resting(error) | Self::Refused(error) => error,
         }
     }
 }

@@ -171,7 +171,7 @@ async fn the_agent_speaks_as_the_first_workload_that_can() {
     let bench = TokenLab::new().await;
     let none = bench.error(AGENT).await;
     assert!(
-        none.to_string().contains("add one with a tokenFile"),
+        none.to_string().contains("a Workload with a tokenFile"),
         "{none}"
     );
 

@@ -8,6 +8,7 @@ pub mod exchange;
 mod impersonation;
 mod members;
 mod metadata;
+mod pod_token;
 mod scrub;
 mod sts;
 mod subject;
@@ -28,7 +29,8 @@ use ambient::Ambient;
 
 pub use audience::{Audience, AudienceError, ServiceAccount, ServiceAccountError};
 pub use choice::{Environment, IdentityChoice};
-pub use exchange::{Exchange, ExchangeOptions, Impersonate, TokenFiles};
+pub use exchange::{Exchange, ExchangeOptions, Impersonate, SubjectTokens};
+pub use pod_token::{PodToken, PodTokenError, PodTokenFault};
 
 /// Google's Security Token Service.
 pub(crate) const STS: &str = "https://sts.googleapis.com";
@@ -64,6 +66,17 @@ impl Caller {
 pub enum SubjectToken {
     /// A file that somebody keeps fresh, such as a projected service account token.
     File(Arc<Path>),
+    /// What kubelet brings with each publish of a pod's volume.
+    Pod(PodToken),
+}
+
+impl fmt::Display for SubjectToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "the token in {}", path.display()),
+            Self::Pod(pod) => write!(f, "the token of {}", pod.name()),
+        }
+    }
 }
 
 /// The ways to be somebody at Google, as `--identity` names them.
@@ -130,9 +143,7 @@ impl Identity {
     /// these; none where it has none that says so.
     pub fn workload(&self, caller: &Caller) -> Option<(String, String)> {
         match (self, caller) {
-            (Self::Reflected(exchange), Caller::Workload(SubjectToken::File(path))) => {
-                exchange.workload(path)
-            }
+            (Self::Reflected(exchange), Caller::Workload(token)) => exchange.workload(token),
             _ => None,
         }
     }
@@ -183,7 +194,7 @@ pub enum Shown {
     File(String),
     /// The service account of this metadata server.
     Metadata(String),
-    /// The workload with the token in this file, or whoever may speak for the agent.
+    /// The workload with this token, or whoever may speak for the agent.
     Exchanged(String),
 }
 

@@ -1,6 +1,6 @@
 //! The call that makes an access token of a workload's own token: the exchange at Google's Security
 //! Token Service. How services that give tokens are asked, and why they give none.
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{RequestBuilder, header::CONTENT_TYPE};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    IdentityError, SCOPE, Token, answer,
+    IdentityError, SCOPE, SubjectToken, Token, answer,
     audience::Audience,
     scrub,
     subject::{Claims, Subject},
@@ -67,16 +67,16 @@ impl Sts {
         &self.service.endpoint
     }
 
-    /// Exchanges the token that was read from `file`, by RFC 8693.
+    /// Exchanges a token, which came from `source`, by RFC 8693.
     pub(super) async fn exchange(
         &self,
         subject: &Subject,
-        file: &Path,
+        source: &SubjectToken,
     ) -> Result<Granted, IdentityError> {
         let failed = |what: Failure| {
             let what = what.without(&subject.token);
-            let advice = self.advice(&what, &subject.claims);
-            let about = format!("the token in {} is not exchanged", file.display());
+            let advice = self.advice(&what, &subject.claims, source);
+            let about = format!("{source} is not exchanged");
             what.into_error(&self.service.endpoint, &about, &advice)
         };
         let form = form(&self.audience, &subject.token);
@@ -96,7 +96,7 @@ impl Sts {
         Ok(Granted { token, lifetime })
     }
 
-    fn advice(&self, failure: &Failure, claims: &Claims) -> String {
+    fn advice(&self, failure: &Failure, claims: &Claims, source: &SubjectToken) -> String {
         let audience = &self.audience;
         let (http, code) = match failure {
             Failure::Answer { http, code, .. } if failure.is_permanent() => (http, code),
@@ -112,8 +112,14 @@ impl Sts {
             (400, Some("invalid_grant")) | (401, _) => {
                 let audience_of = claims.audience.as_deref().unwrap_or("nobody");
                 let issuer = claims.issuer.as_deref().unwrap_or("nobody");
+                let set_in = match source {
+                    SubjectToken::File(_) => "",
+                    SubjectToken::Pod(_) => {
+                        "; its audience is set in tokenRequests of the CSIDriver object"
+                    }
+                };
                 format!(
-                    "the token is for the audience \"{audience_of}\" and of the issuer \"{issuer}\": compare both with what the provider of {audience} allows"
+                    "the token is for the audience \"{audience_of}\" and of the issuer \"{issuer}\": compare both with what the provider of {audience} allows{set_in}"
                 )
             }
             (400..=499, Some(_)) => {

@@ -185,7 +185,7 @@ async fn nobody_there_and_no_answer_are_for_now() {
         None,
         Timeouts::default(),
         &bench.clock,
-        &bench.files,
+        &bench.tokens,
     );
     let error = exchange.token(&web).await.unwrap_err();
     let shown = error.to_string();

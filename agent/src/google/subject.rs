@@ -1,4 +1,4 @@
-//! A workload's own token, as it stands in a file that somebody else keeps fresh.
+//! A workload's own token, as somebody else keeps it fresh, in a file or by hand.
 use std::path::{Path, PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -17,8 +17,8 @@ use crate::{
 /// The largest token that is read, in bytes. A projected service account token has about 1 KiB.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Longest claim that a message repeats, in characters.
-const LONGEST_CLAIM: usize = 200;
+/// Longest claim that is kept, in characters. The longest subject of Kubernetes has 339.
+const LONGEST_CLAIM: usize = 400;
 
 /// A token that may be shown to the token service.
 #[derive(Clone, Debug)]
@@ -51,6 +51,12 @@ impl Claims {
             .strip_prefix("system:serviceaccount:")?;
         names.split_once(':')
     }
+
+    /// When it expired, and how many seconds ago; none if it is still good.
+    pub(super) fn expired(&self, now: Timestamp) -> Option<(Timestamp, i64)> {
+        let at = self.expires_at.filter(|at| *at <= now)?;
+        Some((at, now.duration_since(at).as_secs()))
+    }
 }
 
 /// Why a file holds no token that may be shown.
@@ -62,7 +68,7 @@ pub(super) struct SubjectError {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+pub(super) enum Fault {
     #[error(
         "{0}; check tokenFile, and that whoever keeps the token fresh has written it for the agent to read"
     )]
@@ -92,14 +98,17 @@ pub(super) fn read(path: &Path, now: Timestamp) -> Result<Subject, SubjectError>
     parse(text, now).map_err(failed)
 }
 
-fn parse(text: &str, now: Timestamp) -> Result<Subject, Fault> {
+/// A token that was read; it must not have expired by its own account.
+pub(super) fn parse(text: &str, now: Timestamp) -> Result<Subject, Fault> {
     let text = text.trim();
+    if text.len() > MAX_TOKEN_BYTES {
+        return Err(Fault::NotAToken);
+    }
     if text.is_empty() {
         return Err(Fault::Empty);
     }
     let claims = claims(text).ok_or(Fault::NotAToken)?;
-    if let Some(at) = claims.expires_at.filter(|at| *at <= now) {
-        let seconds = now.duration_since(at).as_secs();
+    if let Some((at, seconds)) = claims.expired(now) {
         return Err(Fault::Expired { at, seconds });
     }
     Ok(Subject {

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::{
-    Caller, Exchange, ExchangeOptions, IdentityError, Impersonate, SubjectToken, TokenFiles,
+    Caller, Exchange, ExchangeOptions, IdentityError, Impersonate, SubjectToken, SubjectTokens,
     subject::tests::jwt,
 };
 use crate::{
@@ -46,7 +46,7 @@ pub(super) struct TokenLab {
     pub(super) script: Arc<Mutex<Arc<Script>>>,
     pub(super) hangs: Arc<AtomicBool>,
     pub(super) dir: TempDir,
-    pub(super) files: Arc<Mutex<Vec<Arc<Path>>>>,
+    pub(super) tokens: Arc<Mutex<Vec<SubjectToken>>>,
 }
 
 impl TokenLab {
@@ -89,8 +89,8 @@ impl TokenLab {
         tokio::spawn(async move { axum::serve(listener, app).await });
         let clock = ManualClock::new(noon());
         let dir = tempfile::tempdir().unwrap();
-        let files = Arc::<Mutex<Vec<Arc<Path>>>>::default();
-        let exchange = exchange(&endpoint.unwrap(), impersonate, timeouts, &clock, &files);
+        let tokens = Arc::<Mutex<Vec<SubjectToken>>>::default();
+        let exchange = exchange(&endpoint.unwrap(), impersonate, timeouts, &clock, &tokens);
         Self {
             exchange,
             clock,
@@ -98,7 +98,7 @@ impl TokenLab {
             script,
             hangs,
             dir,
-            files,
+            tokens,
         }
     }
 
@@ -113,7 +113,8 @@ impl TokenLab {
 
     /// The same, for a workload that is configured.
     pub(super) fn workload(&self, account: &str) -> Caller {
-        self.files.lock().unwrap().push(self.path(account).into());
+        let file = SubjectToken::File(self.path(account).into());
+        self.tokens.lock().unwrap().push(file);
         self.write(account, 0)
     }
 
@@ -162,7 +163,7 @@ pub(super) fn exchange(
     impersonate: Option<&str>,
     timeouts: Timeouts,
     clock: &ManualClock,
-    files: &Arc<Mutex<Vec<Arc<Path>>>>,
+    tokens: &Arc<Mutex<Vec<SubjectToken>>>,
 ) -> Exchange {
     let options = ExchangeOptions {
         sts: endpoint.clone(),
@@ -172,10 +173,10 @@ pub(super) fn exchange(
             iamcredentials: endpoint.clone(),
         }),
     };
-    let files = Arc::clone(files);
-    let files: TokenFiles = Arc::new(move || files.lock().unwrap().clone());
+    let tokens = Arc::clone(tokens);
+    let tokens: SubjectTokens = Arc::new(move || tokens.lock().unwrap().clone());
     let clock = Arc::new(clock.clone());
-    Exchange::with_timeouts(&options, &Roots::none(), clock, files, timeouts).unwrap()
+    Exchange::with_timeouts(&options, &Roots::none(), clock, tokens, timeouts).unwrap()
 }
 
 pub(super) fn noon() -> Timestamp {

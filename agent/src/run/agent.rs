@@ -19,7 +19,7 @@ use crate::{
     cas::{CasClient, Endpoint, Roots},
     clock::SharedClock,
     config::{ActiveConfig, ConfigFiles},
-    google::{IdentityChoice, TokenFiles},
+    google::{IdentityChoice, SubjectToken, SubjectTokens},
     held::Assignment,
     issuer::CasIssuer,
     keys::Keys,
@@ -282,13 +282,13 @@ async fn follow(
 }
 
 /// The token files of the workloads, as the configuration names them at any moment.
-fn token_files(config: watch::Receiver<Arc<ActiveConfig>>) -> TokenFiles {
+fn token_files(config: watch::Receiver<Arc<ActiveConfig>>) -> SubjectTokens {
     Arc::new(move || {
         let active = Arc::clone(&config.borrow());
         let files = active.config.workloads.iter();
         files
             .filter_map(|workload| workload.token_file.as_deref())
-            .map(|file| Arc::from(Path::new(file)))
+            .map(|file| SubjectToken::File(Path::new(file).into()))
             .collect()
     })
 }

@@ -131,8 +131,8 @@ impl Reach {
             }
             (IdentityMode::None | IdentityMode::Direct, _) => Caller::Agent,
         };
-        let files: Vec<Arc<Path>> = file.into_iter().collect();
-        let identity = choice.identity(&roots, clock, Arc::new(move || files.clone()))?;
+        let tokens: Vec<_> = file.into_iter().map(SubjectToken::File).collect();
+        let identity = choice.identity(&roots, clock, Arc::new(move || tokens.clone()))?;
         let client = CasClient::with_roots(&endpoint, &roots, identity);
         Ok(Self {
             sources: Sources {
