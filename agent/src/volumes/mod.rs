@@ -457,3 +457,9 @@ fn brief(span: SignedDuration) -> String {
     }
     format!("{whole:#}")
 }
+
+#[cfg(test)]
+mod lab;
+
+#[cfg(test)]
+mod tests;

@@ -205,6 +205,7 @@ impl Site {
             .save_record(&Record {
                 issued_at,
                 ..record
+                pod: None,
             })
             .expect("saved");
     }
