@@ -11,22 +11,21 @@ use certagent_core::{config::Config, request::SubjectMode};
 use jiff::SignedDuration;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::once;
+use super::{
+    engine::{Engine, EngineOptions},
+    once,
+};
 use crate::{
     admin::{self, Metrics},
-    cas::{CasClient, Endpoint, Roots},
+    cas::{Endpoint, Roots},
     clock::SharedClock,
     config::{ActiveConfig, ConfigFiles},
     google::{IdentityChoice, SubjectToken, SubjectTokens},
     held::Assignment,
-    issuer::CasIssuer,
-    keys::Keys,
-    limit::Limiter,
-    provision::Context,
     status::VolumeStatus,
-    trust::{Distrust, EndpointClient, Sources, Trust, TrustTask, wait_ready},
+    trust::{Distrust, Trust},
     volume::{StateDir, VolumeId},
     volumes::Volumes,
 };
@@ -83,7 +82,6 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         quota_share,
         clock,
     } = options;
-    raise_open_files();
     let subject_mode = identity.mode().subject_mode();
     let state = Arc::new(StateDir::open(&state_dir, allow_disk)?);
     let metrics = Arc::new(Metrics::default());
@@ -94,46 +92,29 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         Arc::clone(&clock),
         cancel.clone(),
     )?;
-    let files = token_files(config.clone());
-    let identity = identity.identity(&roots, &clock, files)?;
-    let client = CasClient::with_roots(&endpoint, &roots, identity)?;
-    let sources = Sources {
-        pools: client.clone(),
-        endpoints: EndpointClient::new(&roots)?,
-    };
-    if let Err(error) = state.save_distrust(&distrust) {
-        warn!(%error, "`inspect` will not know what --distrust names");
-    }
-    let (trust_task, mut trust) = TrustTask::new(
-        sources,
+    let tokens = token_files(config.clone());
+    let options = EngineOptions {
+        endpoint,
+        identity,
+        tokens,
+        roots,
         distrust,
-        Arc::clone(&state),
-        Arc::clone(&clock),
-        config.clone(),
-    );
-    metrics.watch_trust(trust.clone());
-    let trust_task = tokio::spawn(trust_task.run(cancel.clone()));
-    // With or without an answer: what is not known yet is asked for again.
-    if let Some(Err(stopped)) = cancel.run_until_cancelled(wait_ready(&mut trust)).await {
-        return Err(stopped.into());
-    }
-    let limiter = Limiter::new(Arc::clone(&clock), quota_share, Arc::clone(&metrics));
-    let issuer = Arc::new(CasIssuer::new(
-        client,
-        Arc::clone(&clock),
-        Arc::new(limiter),
-        trust.clone(),
-    ));
-
-    let context = Context {
-        clock: Arc::clone(&clock),
-        issuer,
-        keys: Keys::default(),
-        config: config.clone(),
-        trust: trust.clone(),
-        metrics: Arc::clone(&metrics),
+        quota_share,
     };
-    let volumes = Arc::new(Volumes::new(context, state));
+    let engine = Engine::start(
+        options,
+        config.clone(),
+        state,
+        Arc::clone(&metrics),
+        Arc::clone(&clock),
+        &cancel,
+    )
+    .await?;
+    let Engine {
+        volumes,
+        trust,
+        mut tasks,
+    } = engine;
     let assigned = assign(
         &volumes,
         &BTreeMap::new(),
@@ -150,17 +131,13 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         }
         None => None,
     };
-    let mut tasks = vec![
-        trust_task,
-        tokio::spawn(Arc::clone(&volumes).run(cancel.clone())),
-        tokio::spawn(follow(
-            Arc::clone(&volumes),
-            config.clone(),
-            assigned.ids,
-            subject_mode,
-            cancel.clone(),
-        )),
-    ];
+    tasks.push(tokio::spawn(follow(
+        Arc::clone(&volumes),
+        config.clone(),
+        assigned.ids,
+        subject_mode,
+        cancel.clone(),
+    )));
     let admin = server.as_ref().map(|server| server.address);
     tasks.extend(server.map(|server| server.task));
     Ok(RunningAgent {
@@ -345,16 +322,4 @@ fn assign(
         info!("there is no workload yet: add a document of kind Workload, or use --volume");
     }
     assigned
-}
-
-/// Each volume holds one open directory, so that its lock lives as long as the agent.
-fn raise_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::debug!(%error, "the limit of open files stays as it is");
-        }
-    }
 }

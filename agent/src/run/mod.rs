@@ -2,6 +2,7 @@
 pub mod agent;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod engine;
 mod identity;
 mod inspect;
 mod once;

@@ -205,7 +205,6 @@ impl Site {
             .save_record(&Record {
                 issued_at,
                 ..record
-                pod: None,
             })
             .expect("saved");
     }
