@@ -181,6 +181,7 @@ impl Bench {
                 allow_disk: true,
             },
             caller: Caller::Agent,
+            beside: None,
         };
         let now = self.clock.now();
         Held::open(&assignment, state, &self.config.certificates, now).unwrap()

@@ -31,8 +31,8 @@ use crate::{
     status::CertificateStatus,
     trust::Trust,
     volume::{
-        Access, Content, PendingError, Record, Sequence, StateDir, StateError, VolumeDir,
-        VolumeError, VolumeId, VolumeState, Written,
+        Access, Content, PendingError, PodRecord, Record, Sequence, StateDir, StateError,
+        VolumeDir, VolumeError, VolumeId, VolumeState, Written,
         owner::{self, OwnerError},
     },
 };
@@ -48,6 +48,18 @@ pub struct Assignment {
     pub volume: VolumeSpec,
     /// Whose identity asks the CA for its certificates.
     pub caller: Caller,
+    /// What the agent keeps of the volume is with the volume, not in the state directory.
+    pub beside: Option<Beside>,
+}
+
+/// The place for what the agent keeps of a pod's volume: in the volume's own memory, where the pod
+/// cannot look, so that it comes and goes with the volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// The directory; it exists.
+    pub state: PathBuf,
+    /// The pod, for the record.
+    pub pod: PodRecord,
 }
 
 impl Assignment {
@@ -75,6 +87,7 @@ impl Assignment {
             spiffe_id: plan::workload_id(trust_domain, namespace, service_account)?,
             volume: volume.clone(),
             caller,
+            beside: None,
         })
     }
 
@@ -106,6 +119,7 @@ pub struct Held {
     caller: Caller,
     dir: VolumeDir,
     state: VolumeState,
+    pod: Option<PodRecord>,
     certificate: Option<Installed>,
     sequences: BTreeMap<String, Sequence>,
     published_trust: Option<[u8; 32]>,
@@ -176,7 +190,11 @@ impl Held {
             })?;
         let dir = VolumeDir::open(&assignment.path, &assignment.access()?)?;
         let id = dir.id().clone();
-        let state = state.volume(&id);
+        let beside = assignment.beside.as_ref();
+        let state = match beside {
+            Some(beside) => VolumeState::at(beside.state.clone(), dir.is_on_disk()),
+            None => state.volume(&id),
+        };
         let mut held = Self {
             id,
             spiffe_id,
@@ -184,6 +202,7 @@ impl Held {
             caller: assignment.caller.clone(),
             dir,
             state,
+            pod: beside.map(|beside| beside.pod.clone()),
             certificate: None,
             sequences: BTreeMap::new(),
             published_trust: None,
@@ -417,6 +436,7 @@ impl Held {
             serial: installed.serial.clone(),
             pool,
             sequences: self.sequences.clone(),
+            pod: self.pod.clone(),
         })?;
         Ok(())
     }

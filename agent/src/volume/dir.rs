@@ -110,6 +110,11 @@ impl VolumeDir {
         &self.id
     }
 
+    /// It is on a disk, not in memory only.
+    pub fn is_on_disk(&self) -> bool {
+        self.on_disk
+    }
+
     /// The volume's path still leads to this directory: nobody has replaced it.
     pub fn is_at_its_path(&self) -> bool {
         match (rustix::fs::stat(&self.path), fstat(&self.directory)) {

@@ -4,6 +4,7 @@
 //! - [`VolumeDir`] is the directory. It holds generations, swapped whole by a rename of `..data`.
 //! - [`StateDir`] is the agent's own directory, where workloads cannot look: per volume a
 //!   [`Record`] of what was issued and how, and [`Pending`], the one request that is under way.
+//!   These two may also be elsewhere, with the volume: that is a [`VolumeState`].
 //!
 //! A volume is written as if its workload were hostile: once its directory is open, no path is
 //! resolved again; every call names one component below a descriptor and follows no link.
@@ -21,7 +22,7 @@ pub use dir::{VolumeDir, Written};
 pub use error::VolumeError;
 pub use generation::{Access, Content};
 pub use pending::{Incomplete, Pending, PendingError};
-pub use record::{Corruption, Record, RecordError, Sequence};
+pub use record::{Corruption, PodRecord, Record, RecordError, Sequence};
 pub use retention::{KEPT_FOR, MAX_GENERATIONS};
 pub use state::{StateDir, StateError, VolumeId, VolumeState};
 

@@ -38,6 +38,26 @@ pub struct Record {
     pub pool: Option<String>,
     /// For each trust domain of the bundle map, its sequence number.
     pub sequences: BTreeMap<String, Sequence>,
+    /// The pod whose volume it is, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodRecord>,
+}
+
+/// A pod that a volume belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRecord {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `spec.serviceAccountName`.
+    pub service_account: String,
+    /// The group that reads the volume, where the pod has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs_group: Option<u32>,
 }
 
 /// The sequence number of one trust domain, and the roots that it belongs to.

@@ -21,6 +21,7 @@ pub(in crate::volume) fn record() -> Record {
                 .to_owned(),
         ),
         sequences: [("example.org".to_owned(), roots)].into(),
+        pod: None,
     }
 }
 
@@ -33,6 +34,16 @@ fn a_record_comes_back_as_it_was_saved() {
         Record {
             pool: None,
             sequences: BTreeMap::new(),
+            ..record()
+        },
+        Record {
+            pod: Some(PodRecord {
+                uid: "0d6f".to_owned(),
+                name: "cart-1".to_owned(),
+                namespace: "shop".to_owned(),
+                service_account: "cart".to_owned(),
+                fs_group: Some(2000),
+            }),
             ..record()
         },
     ] {

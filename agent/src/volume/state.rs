@@ -252,10 +252,7 @@ impl StateDir {
 
     /// What is kept for one volume. Nothing is made before it is written.
     pub fn volume(&self, id: &VolumeId) -> VolumeState {
-        VolumeState {
-            path: self.path.join(VOLUMES).join(id.as_str()),
-            on_disk: self.on_disk,
-        }
+        VolumeState::at(self.path.join(VOLUMES).join(id.as_str()), self.on_disk)
     }
 
     /// Keeps the last good config, as text.
@@ -307,6 +304,12 @@ pub struct VolumeState {
 }
 
 impl VolumeState {
+    /// What is kept in a directory that is for this volume alone. Whether it is on a disk decides
+    /// if writes wait for that.
+    pub fn at(path: PathBuf, on_disk: bool) -> Self {
+        Self { path, on_disk }
+    }
+
     /// The record of what was issued; `None` if there is none.
     pub fn load_record(&self) -> Result<Option<Record>, RecordError> {
         Record::load(&self.path)

@@ -453,3 +453,9 @@ fn brief(span: SignedDuration) -> String {
     }
     format!("{whole:#}")
 }
+
+#[cfg(test)]
+mod lab;
+
+#[cfg(test)]
+mod tests;
