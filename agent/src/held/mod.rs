@@ -63,6 +63,14 @@ pub struct Beside {
 }
 
 impl Assignment {
+    /// What the agent keeps of the volume.
+    pub(crate) fn kept(&self, state: &StateDir, id: &VolumeId, on_disk: bool) -> VolumeState {
+        match &self.beside {
+            Some(beside) => VolumeState::at(beside.state.clone(), on_disk),
+            None => state.volume(id),
+        }
+    }
+
     /// What a workload of the configuration is assigned where names are given so.
     pub fn of(workload: &Workload, subject_mode: SubjectMode) -> Result<Self, PlanError> {
         let Workload {
@@ -127,6 +135,7 @@ pub struct Held {
     /// Distrusted roots without which the certificate leads nowhere.
     dropped: Vec<Certificate>,
     resume: bool,
+    sending: bool,
 }
 
 /// The certificate that is in the volume.
@@ -190,11 +199,16 @@ impl Held {
             })?;
         let dir = VolumeDir::open(&assignment.path, &assignment.access()?)?;
         let id = dir.id().clone();
+<<<<<<< HEAD
         let beside = assignment.beside.as_ref();
         let state = match beside {
             Some(beside) => VolumeState::at(beside.state.clone(), dir.is_on_disk()),
             None => state.volume(&id),
         };
+=======
+        let state = assignment.kept(state, &id, dir.is_on_disk());
+        let beside = assignment.beside.as_ref();
+>>>>>>> 303eff08f810089862fbfd16bad0958f8a98d20b
         let mut held = Self {
             id,
             spiffe_id,
@@ -209,6 +223,7 @@ impl Held {
             settled: false,
             dropped: Vec::new(),
             resume: false,
+            sending: false,
         };
         held.take_up(policy, now)?;
         Ok(held)
@@ -301,6 +316,16 @@ impl Held {
     /// A request of an earlier process waits to be sent again.
     pub fn must_resume(&self) -> bool {
         self.resume
+    }
+
+    /// The request under way is being sent, and nothing has come back yet.
+    pub fn is_sending(&self) -> bool {
+        self.sending
+    }
+
+    /// Says that the request under way leaves now, or that something came back.
+    pub(crate) fn note_sending(&mut self, sending: bool) {
+        self.sending = sending;
     }
 
     /// The request that is under way, with its key.

@@ -27,8 +27,11 @@ use crate::{
     trust::Trust,
 };
 
-pub use self::pools::Turn;
 use self::pools::{Bought, Order, buy};
+pub use self::{
+    pending::{close, close_unopened},
+    pools::Turn,
+};
 
 /// All that the main path works with.
 pub struct Context {

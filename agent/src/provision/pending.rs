@@ -1,5 +1,7 @@
 //! The request under way, and the book of what may have been sold: whatever is given up here is
 //! counted.
+use std::path::Path;
+
 use certagent_core::{outcome::Fate, request::PreparedRequest};
 use certagent_svid::PrivateKey;
 use jiff::Timestamp;
@@ -8,7 +10,7 @@ use tracing::warn;
 use super::{Context, ProvisionError};
 use crate::{
     held::{Held, HeldError},
-    volume::PendingError,
+    volume::{PendingError, VolumeState},
 };
 
 /// The request that is under way, if it may still be sent: young enough to be recognised, and for
@@ -49,6 +51,42 @@ pub(super) fn give_up(
     }
 }
 
+/// The volume goes away, and the key of a request under way with it. Called also where the main
+/// path was dropped between two of its steps.
+pub fn close(context: &Context, held: &mut Held) {
+    let closed = load(context, held).and_then(|pending| match pending {
+        None => Ok(()),
+        Some((key, request)) => {
+            let may_be_sold = request.outcome_unknown || held.is_sending() || held.must_resume();
+            if may_be_sold && !held.is_installed(&key) {
+                abandon(context, held)
+            } else {
+                Ok(held.clear_pending().map_err(Box::new)?)
+            }
+        }
+    });
+    if let Err(error) = closed {
+        warn!(volume = %held.path().display(), %error, "a request under way could not be given up");
+    }
+}
+
+/// The same for a volume that could not be opened: nothing more is known of a request that is
+/// there.
+pub fn close_unopened(context: &Context, path: &Path, state: &VolumeState) {
+    let pending = state.pending();
+    let closed = match pending.load() {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) | Err(PendingError::Incomplete { .. }) => {
+            note_abandoned(context, path);
+            pending.clear().map_err(PendingError::from)
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = closed {
+        warn!(volume = %path.display(), %error, "a request under way could not be given up");
+    }
+}
+
 /// Does with the request what the table says.
 pub(super) fn settle(
     context: &Context,
@@ -84,10 +122,14 @@ pub(super) fn note_sold(held: &mut Held, mut request: PreparedRequest) {
 
 /// Drops the request, and counts the certificate that the CA may have issued for it.
 pub(super) fn abandon(context: &Context, held: &mut Held) -> Result<(), ProvisionError> {
-    context.metrics.abandoned();
-    warn!(volume = %held.path().display(),
-        "a certificate that the CA may have issued is abandoned; the next request has a new key");
+    note_abandoned(context, held.path());
     Ok(held.clear_pending().map_err(Box::new)?)
+}
+
+fn note_abandoned(context: &Context, path: &Path) {
+    context.metrics.abandoned();
+    warn!(volume = %path.display(),
+        "a certificate that the CA may have issued is abandoned; the next request has a new key");
 }
 
 /// The request that is under way. One that does not read back is given up.

@@ -166,7 +166,10 @@ async fn try_pool(
     };
     crash::point("request-sent");
     let behalf = held.behalf(context.clock.now());
-    let raw = match context.issuer.issue(&request, &behalf).await {
+    held.note_sending(true);
+    let answer = context.issuer.issue(&request, &behalf).await;
+    held.note_sending(false);
+    let raw = match answer {
         Ok(raw) => raw,
         Err(error) => return Err(Failed::sent(error, request)),
     };

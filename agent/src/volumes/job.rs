@@ -7,6 +7,7 @@ use certagent_core::{
     rotation::{self, Step},
 };
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Volumes;
@@ -75,12 +76,23 @@ pub(super) enum Outcome {
 }
 
 impl Volumes {
-    /// Looks at one volume and does what is due.
-    pub(super) async fn work(&self, mut held: Box<Held>, job: Job) -> Done {
+    /// Looks at one volume and does what is due. Nothing comes back, and nothing of the volume stays
+    /// open, when it is released meanwhile.
+    pub(super) async fn work(
+        &self,
+        mut held: Box<Held>,
+        job: Job,
+        released: &CancellationToken,
+    ) -> Option<Done> {
         let mut turn = job.turn;
         let now = self.context.clock.now();
         let may_ask = job.not_before.is_none_or(|moment| now >= moment);
-        let outcome = self.attempt(&mut held, &mut turn, may_ask).await;
+        let attempt = self.attempt(&mut held, &mut turn, may_ask);
+        // Dropped between two writes, if at all.
+        let Some(outcome) = released.run_until_cancelled(attempt).await else {
+            provision::close(&self.context, &mut held);
+            return None;
+        };
         let now = self.context.clock.now();
         let next = match (&outcome, job.not_before) {
             (Ok(Outcome::Untouched), Some(moment)) => moment,
@@ -95,7 +107,7 @@ impl Volumes {
             reason: error.reason(),
             text: error.to_string(),
         });
-        Done {
+        Some(Done {
             held: stays.then_some(held),
             turn,
             next,
@@ -103,7 +115,7 @@ impl Volumes {
             priority,
             outcome,
             saw: job.saw,
-        }
+        })
     }
 
     /// The trust beside the certificate comes first and needs no CA: it changes also while

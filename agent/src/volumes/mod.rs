@@ -1,5 +1,6 @@
 //! The set of volumes: one task that looks at each when it is due. What is done then is in `job`.
 mod job;
+mod release;
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +14,15 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
-use self::job::{Done, Job, Outcome, Versions};
+use self::{
+    job::{Done, Job, Outcome, Versions},
+    release::{Begun, Ended, Running},
+};
 use crate::{
     held::{Assignment, Held, HeldError},
-    provision::{Context, Turn},
+    provision::{self, Context, Turn},
     schedule::{Priority, Schedule},
     status::VolumeStatus,
     volume::{StateDir, VolumeId},
@@ -45,6 +49,8 @@ pub struct Volumes {
 struct Set {
     entries: BTreeMap<VolumeId, Entry>,
     schedule: Schedule,
+    /// Jobs of volumes that are no longer here.
+    leaving: BTreeMap<VolumeId, Vec<Running>>,
     /// How many entries there were so far.
     made: u64,
 }
@@ -67,7 +73,7 @@ enum Slot {
     /// Here.
     Idle(Box<Held>),
     /// With the job that works on it.
-    Working,
+    Working(Running),
 }
 
 impl Volumes {
@@ -95,12 +101,10 @@ impl Volumes {
             // Until such an edit is corrected, the volume stays supplied as before.
             assignment.access()?;
             // Whoever works on it still has its lock; it is opened again when that ends.
-            entry.outdated = matches!(entry.slot, Slot::Working);
-            entry.slot = if entry.outdated {
-                Slot::Working
-            } else {
-                Slot::Closed
-            };
+            entry.outdated = matches!(entry.slot, Slot::Working(_));
+            if !entry.outdated {
+                entry.slot = Slot::Closed;
+            }
             entry.status.path.clone_from(&assignment.path);
             entry.status.spiffe_id = assignment.spiffe_id.to_string();
             entry.status.next_attempt = now;
@@ -160,17 +164,6 @@ impl Volumes {
         result
     }
 
-    /// Stops keeping a volume supplied. Its files stay as they are.
-    pub fn forget(&self, id: &VolumeId) {
-        let mut set = self.lock();
-        set.schedule.remove(id);
-        // A job that works on it finds no entry when it comes back.
-        if set.entries.remove(id).is_some() {
-            info!(volume = %id, "no longer supplied; its files stay");
-            self.changed.notify_waiters();
-        }
-    }
-
     /// Every volume, as it stands.
     pub fn statuses(&self) -> Vec<VolumeStatus> {
         self.lock()
@@ -190,7 +183,7 @@ impl Volumes {
         let mut config = self.context.config.clone();
         let mut trust = self.context.trust.clone();
         let mut trusted = Arc::clone(&trust.borrow_and_update());
-        let mut jobs: JoinSet<(VolumeId, u64, Done)> = JoinSet::new();
+        let mut jobs: JoinSet<Ended> = JoinSet::new();
         let permits = Priority::ALL.map(|_| Arc::new(Semaphore::new(AT_ONCE)));
         let mut seen = self.context.clock.now();
         let mut places_due = seen;
@@ -232,7 +225,7 @@ impl Volumes {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 Some(done) = jobs.join_next() => match done {
-                    Ok((id, number, done)) => self.take_back(id, number, done),
+                    Ok(ended) => self.take_back(ended),
                     Err(error) => error!(%error, "a job ended without an answer"),
                 },
                 () = sleep => {}
@@ -256,8 +249,8 @@ impl Volumes {
         // the next start. What had ended already counts.
         jobs.abort_all();
         while let Some(done) = jobs.join_next().await {
-            if let Ok((id, number, done)) = done {
-                self.take_back(id, number, done);
+            if let Ok(ended) = done {
+                self.take_back(ended);
             }
         }
     }
@@ -313,17 +306,17 @@ impl Volumes {
         priority: Priority,
         now: Timestamp,
         permit: OwnedSemaphorePermit,
-    ) -> Option<impl Future<Output = (VolumeId, u64, Done)> + Send + use<>> {
+    ) -> Option<impl Future<Output = Ended> + Send + use<>> {
         let mut set = self.lock();
         loop {
             let id = set.schedule.pop_due(priority, now)?;
             let Some(entry) = set.entries.get_mut(&id) else {
                 continue;
             };
-            let slot = match std::mem::replace(&mut entry.slot, Slot::Working) {
-                Slot::Working => continue,
-                slot => slot,
-            };
+            if matches!(entry.slot, Slot::Working(_)) {
+                continue;
+            }
+            let (running, begun) = Running::begin(&mut entry.slot);
             let status = &entry.status;
             let job = Job {
                 turn: entry.turn,
@@ -335,36 +328,57 @@ impl Volumes {
             let volumes = Arc::clone(self);
             return Some(async move {
                 let _permit = permit;
-                let held = match slot {
-                    Slot::Idle(held) => Ok(held),
-                    Slot::Closed | Slot::Working => {
-                        Held::open(&assignment, &volumes.state, &volumes.policy(), now)
-                            .map(Box::new)
-                    }
+                // In this order, so that the volume is closed before that is told.
+                let Begun { gone, held } = begun;
+                let held = match held {
+                    Some(held) => Ok(held),
+                    None => Held::open(&assignment, &volumes.state, &volumes.policy(), now)
+                        .map(Box::new),
                 };
                 let done = match held {
-                    Ok(held) => volumes.work(held, job).await,
-                    Err(error) => volumes.still_closed(&id, &error, job),
+                    Ok(held) => volumes.work(held, job, &running.released).await,
+                    Err(error) => Some(volumes.still_closed(&id, &error, job)),
                 };
-                (id, number, done)
+                Ended {
+                    id,
+                    number,
+                    done,
+                    released: running.released,
+                    gone,
+                }
             });
         }
     }
 
-    fn take_back(&self, id: VolumeId, number: u64, done: Done) {
+    fn take_back(&self, ended: Ended) {
+        let Ended {
+            gone: _gone,
+            id,
+            number,
+            released,
+            done,
+        } = ended;
         let now = self.context.clock.now();
         let mut set = self.lock();
         let Set {
             entries, schedule, ..
         } = &mut *set;
-        let Some(entry) = entries.get_mut(&id) else {
+        let entry = entries.get_mut(&id);
+        let Some(entry) = entry.filter(|entry| entry.number == number) else {
+            // Gone; or also given again meanwhile, and the lock that the other waits for is free
+            // now.
+            schedule.hasten(&id, now);
+            if released.is_cancelled()
+                && let Some(mut held) = done.and_then(|done| done.held)
+            {
+                // It came to its end just before it was released.
+                provision::close(&self.context, &mut held);
+            }
             return;
         };
-        if entry.number != number {
-            // Forgotten and given again meanwhile: its lock, which the other waits for, is free now.
-            schedule.hasten(&id, now);
+        let Some(done) = done else {
             return;
-        }
+        };
         if std::mem::take(&mut entry.outdated) {
             entry.slot = Slot::Closed;
             schedule.set(id, now, Priority::New);

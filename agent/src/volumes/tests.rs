@@ -1,9 +1,16 @@
 //! Volumes as a node driver has them.
-use super::{
-    lab::{Site, pod},
-    *,
-};
-use crate::volume::VolumeState;
+use std::path::PathBuf;
+
+use certagent_emulator::{Code, Fault, FaultRule, Method};
+use futures::future::join;
+
+use super::lab::{Site, eventually, guarded, open_below, pod};
+use crate::{cas::lab::refusal, volume::VolumeState};
+
+/// A request for a certificate that meets this.
+fn always(fault: Fault) -> Vec<FaultRule> {
+    vec![FaultRule::always(fault).on(Method::CreateCertificate)]
+}
 
 #[tokio::test]
 async fn what_is_kept_of_a_pods_volume_is_beside_it() {
@@ -19,5 +26,100 @@ async fn what_is_kept_of_a_pods_volume_is_beside_it() {
     let elsewhere = site.dir.path().join("state/volumes");
     assert_eq!(std::fs::read_dir(elsewhere).unwrap().count(), 0);
     assert_eq!(site.creates(), 1);
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_released_volume_can_be_unmounted_and_one_that_is_not_known_is_no_trouble() {
+    let site = Site::start().await;
+    let id = site.publish("web-1");
+    site.until(&id, |status| status.certificate.is_some()).await;
+    let root = site.root("web-1");
+    eventually(|| !open_below(&root).is_empty()).await;
+    guarded(site.volumes.release(&id)).await;
+    assert_eq!(open_below(&root), Vec::<PathBuf>::new());
+    assert!(site.status(&id).is_none());
+    guarded(site.volumes.release(&id)).await;
+    assert_eq!(site.abandoned(), "0");
+    assert!(root.join("data/private_key.pem").exists());
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_ends_a_request_that_gets_no_answer_and_the_certificate_is_not_forgotten() {
+    let site = Site::start().await;
+    site.lab.emulator.set_faults(always(Fault::Hang));
+    let id = site.publish("web-1");
+    site.asked(1).await;
+    let root = site.root("web-1");
+    assert!(!open_below(&root).is_empty());
+    assert!(root.join("pending/request.json").exists());
+    // Kubelet asks again while it waits.
+    let (first, second) = (site.volumes.release(&id), site.volumes.release(&id));
+    guarded(join(first, second)).await;
+    assert_eq!(open_below(&root), Vec::<PathBuf>::new());
+    assert_eq!(site.abandoned(), "1");
+    assert!(!root.join("pending/key.pem").exists());
+
+    // The same place may be filled again.
+    site.lab.heal();
+    let id = site.publish("web-1");
+    site.until(&id, |status| status.certificate.is_some()).await;
+    assert_eq!(site.abandoned(), "1");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_was_not_carried_out_is_no_certificate_to_be_counted() {
+    let site = Site::start().await;
+    let busy = refusal(Code::ResourceExhausted, "a quota");
+    site.lab.emulator.set_faults(always(busy));
+    let id = site.publish("web-1");
+    site.until(&id, |status| status.failures > 0).await;
+    guarded(site.volumes.release(&id)).await;
+    assert_eq!(site.abandoned(), "0");
+    assert_eq!(site.lab.emulator.stats().total_sold(), 0);
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_was_lost_is_counted_when_its_volume_is_released() {
+    let site = Site::start().await;
+    site.lab.emulator.set_faults(always(Fault::CloseAfter));
+    let id = site.publish("web-1");
+    site.until(&id, |status| status.failures > 0).await;
+    guarded(site.volumes.release(&id)).await;
+    assert_eq!(site.lab.emulator.stats().total_sold(), 1);
+    assert_eq!(site.abandoned(), "1");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_forgotten_volume_keeps_its_request_for_whoever_takes_it_up_again() {
+    let site = Site::start().await;
+    site.lab.emulator.set_faults(always(Fault::CloseAfter));
+    let id = site.publish("web-1");
+    site.until(&id, |status| status.failures > 0).await;
+    site.volumes.forget(&id);
+    site.lab.heal();
+    site.publish("web-1");
+    site.until(&id, |status| status.certificate.is_some()).await;
+    assert_eq!(site.lab.emulator.stats().total_sold(), 1);
+    assert_eq!(site.abandoned(), "0");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_beside_a_volume_that_cannot_be_opened_is_counted() {
+    let site = Site::start().await;
+    site.lab.emulator.set_faults(always(Fault::CloseAfter));
+    let id = site.publish("web-1");
+    site.until(&id, |status| status.failures > 0).await;
+    site.volumes.forget(&id);
+    let assignment = site.assignment("web-1");
+    std::fs::remove_dir_all(&assignment.path).unwrap();
+    site.volumes.publish(assignment).unwrap_err();
+    guarded(site.volumes.release(&id)).await;
+    assert_eq!(site.abandoned(), "1");
     site.stop().await;
 }
