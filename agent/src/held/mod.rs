@@ -199,16 +199,8 @@ impl Held {
             })?;
         let dir = VolumeDir::open(&assignment.path, &assignment.access()?)?;
         let id = dir.id().clone();
-<<<<<<< HEAD
-        let beside = assignment.beside.as_ref();
-        let state = match beside {
-            Some(beside) => VolumeState::at(beside.state.clone(), dir.is_on_disk()),
-            None => state.volume(&id),
-        };
-=======
         let state = assignment.kept(state, &id, dir.is_on_disk());
         let beside = assignment.beside.as_ref();
->>>>>>> 303eff08f810089862fbfd16bad0958f8a98d20b
         let mut held = Self {
             id,
             spiffe_id,
