@@ -33,7 +33,7 @@ impl Emulator {
         parent: &str,
         query: &CreateQuery,
         body: &[u8],
-    ) -> Result<CertificateJson, ApiError> {
+    ) -> Result<Arc<CertificateJson>, ApiError> {
         self.create_certificate_for(&Caller::anybody(), parent, query, body)
     }
 
@@ -43,7 +43,7 @@ impl Emulator {
         parent: &str,
         query: &CreateQuery,
         body: &[u8],
-    ) -> Result<CertificateJson, ApiError> {
+    ) -> Result<Arc<CertificateJson>, ApiError> {
         let pool = self.pool(parent)?;
         let certificate_id = check_certificate_id(&pool, query)?;
         let location = pool.name.location().to_owned();
@@ -59,7 +59,7 @@ impl Emulator {
             let (mut certificate, _) = order.fill(&pool, ca, certificate_id, now, None)?;
             certificate.pem_certificate = None;
             certificate.pem_certificate_chain = Vec::new();
-            return Ok(certificate);
+            return Ok(Arc::new(certificate));
         }
 
         // A second request with one of these ids waits here and finds what the first one made. The
@@ -69,7 +69,7 @@ impl Emulator {
         let _certificate = kept_key.clone().map(|key| self.certificate_ids.hold(key));
         let now = self.now();
         if let Some(first) = request.as_ref().and_then(|key| self.replay(key, now)) {
-            return self.replay_form().answer(&first);
+            return self.replay_form().answer(first);
         }
         let order = Order::parse(&pool, caller, body)?;
         if let Some(key) = &kept_key
@@ -83,12 +83,7 @@ impl Emulator {
         let (certificate, serial) = order.fill(&pool, ca, certificate_id, now, fault.as_ref())?;
         let request_id = request.as_ref().map(|key| key.id.to_string());
         if kept_key.is_some() || request.is_some() {
-            self.store(
-                &pool.name,
-                certificate_id,
-                request_id.clone(),
-                certificate.clone(),
-            )?;
+            self.store(&pool.name, certificate_id, request_id.clone(), &certificate)?;
         }
         tracing::debug!(pool = %pool.name, %serial, "certificate issued");
 
@@ -114,8 +109,7 @@ impl Emulator {
             serial,
             request_id,
         });
-        drop(ledger);
-        Ok(Arc::unwrap_or_clone(answer))
+        Ok(answer)
     }
 
     /// `GetCertificate`, on ENTERPRISE pools.
@@ -177,7 +171,7 @@ impl Emulator {
         let _request = request.clone().map(|key| self.requests.hold(key));
         let now = self.now();
         if let Some(first) = request.as_ref().and_then(|key| self.replay(key, now)) {
-            return Ok(first);
+            return Ok(CertificateJson::clone(&first));
         }
         let revoked = self.change_certificate(name, "revoked", |certificate, now| {
             if certificate.revocation_details.is_some() {
@@ -222,13 +216,12 @@ impl Emulator {
     }
 
     /// The answer that the first request with this id got.
-    fn replay(&self, key: &RequestKey, now: Timestamp) -> Option<CertificateJson> {
+    fn replay(&self, key: &RequestKey, now: Timestamp) -> Option<Arc<CertificateJson>> {
         let mut ledger = lock(&self.ledger);
         self.forget_old(&mut ledger, now);
         let first = ledger.replays.get(key, now)?;
         ledger.replayed += 1;
-        drop(ledger);
-        Some(CertificateJson::clone(&first))
+        Some(first)
     }
 
     fn forget_old(&self, ledger: &mut Ledger, now: Timestamp) {
@@ -264,7 +257,7 @@ impl Emulator {
             &pool.name,
             Some(&key.1),
             kept.request_id.clone(),
-            certificate.clone(),
+            &certificate,
         )?;
         kept.certificate = Arc::new(certificate.clone());
         lock(&self.ledger).kept.insert(key, kept);
@@ -276,7 +269,7 @@ impl Emulator {
         pool: &PoolName,
         certificate_id: Option<&str>,
         request_id: Option<String>,
-        certificate: CertificateJson,
+        certificate: &CertificateJson,
     ) -> Result<(), ApiError> {
         let Some(state) = &self.state else {
             return Ok(());
@@ -286,7 +279,7 @@ impl Emulator {
             certificate_id,
             request_id,
             certificate.create_time,
-            certificate,
+            certificate.clone(),
         );
         state
             .save_certificate(&stored)

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -47,15 +47,18 @@ impl ReplayForm {
     }
 
     /// The answer to a repetition of the request that was first answered with `first`.
-    pub(crate) fn answer(self, first: &CertificateJson) -> Result<CertificateJson, ApiError> {
+    pub(crate) fn answer(
+        self,
+        first: Arc<CertificateJson>,
+    ) -> Result<Arc<CertificateJson>, ApiError> {
         match self {
-            Self::SameCertificate => Ok(first.clone()),
+            Self::SameCertificate => Ok(first),
             Self::AlreadyExists => Err(ApiError::already_exists(&first.name)),
-            Self::WithoutCertificate => Ok(CertificateJson {
+            Self::WithoutCertificate => Ok(Arc::new(CertificateJson {
                 pem_certificate: None,
                 pem_certificate_chain: Vec::new(),
-                ..first.clone()
-            }),
+                ..CertificateJson::clone(&first)
+            })),
         }
     }
 }

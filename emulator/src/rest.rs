@@ -146,7 +146,7 @@ impl Call {
         match self.method {
             Method::CreateCertificate => {
                 let query = create_query(query)?;
-                to_json(&emulator.create_certificate_for(caller, name, &query, body)?)
+                to_json(&*emulator.create_certificate_for(caller, name, &query, body)?)
             }
             Method::ListCertificates
             | Method::ListCaPools

@@ -288,8 +288,8 @@ impl Issuer for NearIssuer {
                 .create_certificate(&parent, &query, request.body.as_bytes());
             let sold = sold.unwrap();
             Ok(RawChain {
-                certificate: sold.pem_certificate.unwrap_or_default(),
-                chain: sold.pem_certificate_chain,
+                certificate: sold.pem_certificate.clone().unwrap_or_default(),
+                chain: sold.pem_certificate_chain.clone(),
             })
         })
     }

@@ -9,6 +9,8 @@
     clippy::missing_panics_doc,
     reason = "all of it serves tests, where a panic is how one fails"
 )]
+pub mod front;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

@@ -120,7 +120,9 @@ pub(crate) fn create(
     query: &CreateQuery,
     body: &Value,
 ) -> Result<CertificateJson, ApiError> {
-    emulator.create_certificate(parent, query, body.to_string().as_bytes())
+    let body = body.to_string();
+    let answer = emulator.create_certificate(parent, query, body.as_bytes());
+    answer.map(Arc::unwrap_or_clone)
 }
 
 pub(crate) fn der(pem: &str) -> Vec<u8> {

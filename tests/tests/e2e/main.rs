@@ -13,7 +13,6 @@ mod clock;
 mod config;
 mod distrust;
 mod exactly_once;
-mod front;
 mod identity_outages;
 mod issuer;
 mod limits;

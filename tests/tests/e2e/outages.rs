@@ -3,16 +3,17 @@ use std::collections::BTreeMap;
 
 use certagent::run::agent::RunningAgent;
 use certagent_emulator::{ApiError, Code, Fault, FaultRule, Method};
-use certagent_tests::{Lab, Policy, all_ready, until};
+use certagent_tests::{
+    Lab, Policy, all_ready,
+    front::{Front, Outage},
+    until,
+};
 use jiff::SignedDuration;
 
-use crate::{
-    front::{Front, Outage},
-    support::{
-        RATE, abandoned, admin, an_hour, attempts_for, certificate, configured, creates, drain,
-        due, failed, forward, frozen, heal, metric, sellers, sold, supplied, two_pools,
-        with_fallback, write_workloads,
-    },
+use crate::support::{
+    RATE, abandoned, admin, an_hour, attempts_for, certificate, configured, creates, drain, due,
+    failed, forward, frozen, heal, metric, sellers, sold, supplied, two_pools, with_fallback,
+    write_workloads,
 };
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);

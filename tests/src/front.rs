@@ -11,22 +11,27 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use certagent::{cas::Endpoint, run::agent::AgentOptions};
-use certagent_tests::Lab;
 use tokio::sync::watch;
+
+use crate::Lab;
 
 /// What the pool behind the door does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outage {
+pub enum Outage {
     /// All is well.
     None,
-    /// Nothing gets through.
+    /// Every request is refused at once.
     Everything,
+    /// No request is ever answered; nothing is done.
+    Silence,
+    /// No request for a certificate is ever answered; nothing is done.
+    SilentSales,
     /// Requests for certificates are carried out, and nobody hears of it.
     Replies,
 }
 
 /// The door.
-pub(crate) struct Front {
+pub struct Front {
     door: Arc<Door>,
     outage: watch::Sender<Outage>,
     endpoint: String,
@@ -41,7 +46,7 @@ struct Door {
 
 impl Front {
     /// Serves the laboratory's emulator behind a door for the pool of this id.
-    pub(crate) async fn before(lab: &Lab, pool: &str) -> Self {
+    pub async fn before(lab: &Lab, pool: &str) -> Self {
         let (outage, seen) = watch::channel(Outage::None);
         let door = Arc::new(Door {
             pool: format!("/caPools/{pool}"),
@@ -51,8 +56,10 @@ impl Front {
         });
         let guard = from_fn_with_state(Arc::clone(&door), pass);
         let router = lab.emulator.router().layer(guard);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self {
             door,
@@ -61,24 +68,25 @@ impl Front {
         }
     }
 
-    pub(crate) fn set(&self, outage: Outage) {
+    /// What happens from now on. Requests that hang already stay so.
+    pub fn set(&self, outage: Outage) {
         self.outage.send_replace(outage);
     }
 
     /// How often the pool was asked for a certificate, whatever came of it.
-    pub(crate) fn purchases(&self) -> u64 {
+    pub fn purchases(&self) -> u64 {
         self.door.purchases.load(Ordering::SeqCst)
     }
 
     /// How often it was asked for anything else.
-    pub(crate) fn looks(&self) -> u64 {
+    pub fn looks(&self) -> u64 {
         self.door.looks.load(Ordering::SeqCst)
     }
 
     /// The laboratory's options, through the door.
-    pub(crate) fn options(&self, lab: &Lab) -> AgentOptions {
+    pub fn options(&self, lab: &Lab) -> AgentOptions {
         AgentOptions {
-            endpoint: Endpoint::parse(&self.endpoint).unwrap(),
+            endpoint: Endpoint::parse(&self.endpoint).expect("an endpoint"),
             ..lab.options()
         }
     }
@@ -100,6 +108,7 @@ async fn pass(State(door): State<Arc<Door>>, request: Request, next: Next) -> Re
     let away = StatusCode::SERVICE_UNAVAILABLE.into_response();
     match (outage, is_purchase) {
         (Outage::Everything, _) => away,
+        (Outage::Silence, _) | (Outage::SilentSales, true) => std::future::pending().await,
         (Outage::Replies, true) => {
             drop(next.run(request).await);
             away
