@@ -25,6 +25,10 @@ pub struct VolumeStatus {
     pub failures: u32,
     /// The last failure, until the next success.
     pub last_error: Option<String>,
+    /// The last failure waits for a change by somebody: of the configuration, a permission, a
+    /// pool. No request is under way whose outcome is open, and nothing is being tried now. False
+    /// as soon as it is tried again, and while it may heal by itself.
+    pub is_hopeless: bool,
     /// When the agent next does something about it.
     pub next_attempt: Timestamp,
 }

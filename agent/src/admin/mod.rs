@@ -191,6 +191,7 @@ pub(crate) mod fixture {
             rotations: 0,
             failures,
             last_error: (failures > 0).then(|| "the pool is away".to_owned()),
+            is_hopeless: false,
             next_attempt: at(1),
         }
     }

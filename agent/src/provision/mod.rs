@@ -29,7 +29,7 @@ use crate::{
 
 use self::pools::{Bought, Order, buy};
 pub use self::{
-    pending::{close, close_unopened},
+    pending::{close, close_unopened, is_open},
     pools::Turn,
 };
 
@@ -109,16 +109,20 @@ impl ProvisionError {
         }
     }
 
-    /// When to try again after the `failures`-th failure in a row.
-    fn wait(&self, failures: u32, remaining: Option<SignedDuration>) -> SignedDuration {
-        let hopeless = match self {
+    /// Nothing but a change by somebody helps.
+    pub fn is_hopeless(&self) -> bool {
+        match self {
             Self::Plan(_) => true,
             Self::Check { reason, .. } => !pools::may_heal(reason),
             Self::Issue { pace, .. } => *pace == Pace::Slow,
             Self::NoRoots { .. } | Self::Stripped { .. } | Self::Key(_) | Self::Held(_) => false,
-        };
+        }
+    }
+
+    /// When to try again after the `failures`-th failure in a row.
+    fn wait(&self, failures: u32, remaining: Option<SignedDuration>) -> SignedDuration {
         let wait = match remaining {
-            _ if hopeless => backoff::hopeless(remaining),
+            _ if self.is_hopeless() => backoff::hopeless(remaining),
             Some(remaining) => backoff::renewal(failures, remaining),
             None => backoff::first_issue(failures),
         };

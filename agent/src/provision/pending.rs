@@ -51,14 +51,26 @@ pub(super) fn give_up(
     }
 }
 
+/// A certificate may have been sold for the request under way. One that cannot be read counts.
+pub fn is_open(held: &Held) -> bool {
+    match held.pending() {
+        Ok(None) => false,
+        Ok(Some((key, request))) => !held.is_installed(&key) && may_be_sold(held, &request),
+        Err(_) => true,
+    }
+}
+
+fn may_be_sold(held: &Held, request: &PreparedRequest) -> bool {
+    request.outcome_unknown || held.is_sending() || held.must_resume()
+}
+
 /// The volume goes away, and the key of a request under way with it. Called also where the main
 /// path was dropped between two of its steps.
 pub fn close(context: &Context, held: &mut Held) {
     let closed = load(context, held).and_then(|pending| match pending {
         None => Ok(()),
         Some((key, request)) => {
-            let may_be_sold = request.outcome_unknown || held.is_sending() || held.must_resume();
-            if may_be_sold && !held.is_installed(&key) {
+            if may_be_sold(held, &request) && !held.is_installed(&key) {
                 abandon(context, held)
             } else {
                 Ok(held.clear_pending().map_err(Box::new)?)

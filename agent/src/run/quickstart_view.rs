@@ -257,6 +257,7 @@ mod tests {
             rotations: 2,
             failures: 0,
             last_error: None,
+            is_hopeless: false,
             next_attempt: at(33),
         }
     }

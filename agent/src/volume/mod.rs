@@ -22,7 +22,7 @@ pub use dir::{VolumeDir, Written};
 pub use error::VolumeError;
 pub use generation::{Access, Content};
 pub use pending::{Incomplete, Pending, PendingError};
-pub use record::{Corruption, PodRecord, Record, RecordError, Sequence};
+pub use record::{Corruption, PodRecord, Record, RecordError, Sequence, read_record};
 pub use retention::{KEPT_FOR, MAX_GENERATIONS};
 pub use state::{StateDir, StateError, VolumeId, VolumeState};
 

@@ -1,4 +1,8 @@
 //! What was issued for a volume, and how: what the files themselves do not say.
+//!
+//! An agent reads what an older or a newer one wrote: fields that it does not know are passed over,
+//! new ones are optional, and the checksum is over the text as it stands in the file. Where that
+//! cannot be, [`Record::VERSION`] rises.
 use std::{
     collections::BTreeMap,
     io,
@@ -8,6 +12,7 @@ use std::{
 use certagent_svid::certificate::hex;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::state::{self, StateError};
@@ -18,7 +23,7 @@ const ASIDE: &str = "record.json.corrupt";
 
 /// What the agent remembers of a volume's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Record {
     /// The version of this format: [`Record::VERSION`].
     pub version: u32,
@@ -62,7 +67,7 @@ pub struct PodRecord {
 
 /// The sequence number of one trust domain, and the roots that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Sequence {
     /// `spiffe_sequence`: rises when, and only when, the roots change.
     pub sequence: u64,
@@ -120,6 +125,7 @@ pub enum Corruption {
 #[derive(Serialize, Deserialize)]
 struct Envelope<R> {
     record: R,
+    /// SHA-256 of the record's text.
     checksum: String,
 }
 
@@ -151,24 +157,24 @@ impl Record {
         if found != Self::VERSION {
             return Err(RecordError::Version { path, found });
         }
-        let envelope: Envelope<Self> =
+        let envelope: Envelope<&RawValue> =
             serde_json::from_slice(&text).map_err(|error| corrupt(error.into()))?;
-        let checksum = envelope
-            .record
-            .checksum()
-            .map_err(|error| corrupt(error.into()))?;
-        if checksum != envelope.checksum {
+        // What does not parse says where; that is worth more than that its checksum is wrong.
+        let record =
+            serde_json::from_str(envelope.record.get()).map_err(|error| corrupt(error.into()))?;
+        if checksum(envelope.record) != envelope.checksum {
             return Err(corrupt(Corruption::Checksum));
         }
-        Ok(Some(envelope.record))
+        Ok(Some(record))
     }
 
     pub(super) fn save(&self, directory: &Path, on_disk: bool) -> Result<(), StateError> {
         let failed = |error: serde_json::Error| StateError::io(&directory.join(NAME), error.into());
-        let checksum = self.checksum().map_err(failed)?;
+        let pretty = serde_json::to_string_pretty(self).map_err(failed)?;
+        let record = RawValue::from_string(pretty).map_err(failed)?;
         let text = serde_json::to_vec_pretty(&Envelope {
-            record: self,
-            checksum,
+            checksum: checksum(&record),
+            record,
         })
         .map_err(failed)?;
         state::store(directory, NAME, &text, on_disk, || {
@@ -186,12 +192,18 @@ impl Record {
             Err(error) => Err(StateError::io(&directory.join(NAME), error)),
         }
     }
+}
 
-    /// Over the compact form, whose order of fields is that of the type.
-    fn checksum(&self) -> Result<String, serde_json::Error> {
-        let digest: [u8; 32] = Sha256::digest(serde_json::to_vec(self)?).into();
-        Ok(hex(&digest))
-    }
+/// The record in a directory that is for one volume alone, as [`super::VolumeState::at`] keeps it;
+/// `None` if there is none. Another process may hold the volume.
+pub fn read_record(state: &Path) -> Result<Option<Record>, RecordError> {
+    Record::load(state)
+}
+
+/// Over every byte as it is written, so that nobody has to know all fields.
+fn checksum(record: &RawValue) -> String {
+    let digest: [u8; 32] = Sha256::digest(record.get()).into();
+    hex(&digest)
 }
 
 #[cfg(test)]

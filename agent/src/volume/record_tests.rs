@@ -65,6 +65,59 @@ fn a_record_of_another_version_is_told_from_a_corrupt_one() {
     );
 }
 
+/// A file as another version writes it: the record's text, and its checksum.
+fn written(directory: &Path, record: &str) {
+    let raw = RawValue::from_string(record.to_owned()).unwrap();
+    let text = format!(
+        r#"{{"by":"another","checksum":"{}","record":{record}}}"#,
+        checksum(&raw)
+    );
+    std::fs::write(directory.join(NAME), text).unwrap();
+}
+
+#[test]
+fn a_record_with_fields_of_a_newer_version_is_read_and_still_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut newer = serde_json::to_value(record()).unwrap();
+    newer["reason"] = "an edit".into();
+    newer["sequences"]["example.org"]["since"] = 7.into();
+    newer["pod"] = serde_json::json!({ "uid": "u", "name": "n", "namespace": "s",
+        "serviceAccount": "a", "node": "x" });
+    let newer = newer.to_string();
+    written(directory.path(), &newer);
+    let read = read_record(directory.path()).unwrap().unwrap();
+    let pod = read.pod.clone().unwrap();
+    assert_eq!((pod.uid.as_str(), pod.fs_group), ("u", None));
+    assert_eq!(Record { pod: None, ..read }, record());
+
+    let path = directory.path().join(NAME);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("an edit", "an edis")).unwrap();
+    let error = read_record(directory.path()).unwrap_err();
+    assert!(
+        error.to_string().contains("its checksum is wrong"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_record_of_an_older_version_lacks_what_came_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut older = serde_json::to_value(record()).unwrap();
+    for later in ["pod", "pool"] {
+        older.as_object_mut().unwrap().remove(later);
+    }
+    written(directory.path(), &older.to_string());
+    let read = read_record(directory.path()).unwrap();
+    assert_eq!(
+        read,
+        Some(Record {
+            pool: None,
+            ..record()
+        })
+    );
+}
+
 #[test]
 fn a_record_that_cannot_be_read_is_neither_corrupt_nor_missing() {
     let directory = tempfile::tempdir().unwrap();
@@ -108,7 +161,7 @@ proptest! {
         *place.get_mut(&mut bent) = byte;
         std::fs::write(&path, &bent).unwrap();
         match Record::load(directory.path()) {
-            // White space may change without changing the record.
+            // White space around the record may change.
             Ok(loaded) => prop_assert_eq!(loaded, Some(record())),
             Err(error) => prop_assert!(
                 matches!(error, RecordError::Corrupt { .. } | RecordError::Version { .. }),

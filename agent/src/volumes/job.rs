@@ -72,6 +72,7 @@ pub(super) enum Outcome {
     Failed {
         reason: &'static str,
         text: String,
+        is_hopeless: bool,
     },
 }
 
@@ -106,6 +107,7 @@ impl Volumes {
         let outcome = outcome.unwrap_or_else(|error| Outcome::Failed {
             reason: error.reason(),
             text: error.to_string(),
+            is_hopeless: error.is_hopeless() && !provision::is_open(&held),
         });
         Some(Done {
             held: stays.then_some(held),
@@ -194,6 +196,7 @@ impl Volumes {
         let outcome = Outcome::Failed {
             reason: "volume",
             text: error.to_string(),
+            is_hopeless: false,
         };
         Done {
             held: None,

@@ -108,6 +108,7 @@ impl Volumes {
             entry.status.path.clone_from(&assignment.path);
             entry.status.spiffe_id = assignment.spiffe_id.to_string();
             entry.status.next_attempt = now;
+            entry.status.is_hopeless = false;
             entry.assignment = assignment;
             entry.turn = None;
             if !entry.outdated {
@@ -127,6 +128,7 @@ impl Volumes {
             rotations: 0,
             failures: 0,
             last_error: None,
+            is_hopeless: false,
             next_attempt: now,
         };
         let (slot, result) = match opened {
@@ -268,6 +270,7 @@ impl Volumes {
                     "the volume was replaced or emptied; it is taken up anew");
                 entry.slot = Slot::Closed;
                 entry.status.certificate = None;
+                entry.status.is_hopeless = false;
                 entry.status.next_attempt = now;
                 schedule.set(id.clone(), now, Priority::New);
                 changed = true;
@@ -285,6 +288,7 @@ impl Volumes {
         } = &mut *set;
         for (id, entry) in entries.iter_mut().filter(|(_, entry)| which(&entry.status)) {
             entry.status.next_attempt = entry.status.next_attempt.min(now);
+            entry.status.is_hopeless = false;
             schedule.hasten(id, now);
         }
     }
@@ -317,7 +321,9 @@ impl Volumes {
                 continue;
             }
             let (running, begun) = Running::begin(&mut entry.slot);
-            let status = &entry.status;
+            let status = &mut entry.status;
+            // Whoever only comes to look does not change what is known.
+            status.is_hopeless &= status.next_attempt > now;
             let job = Job {
                 turn: entry.turn,
                 failures: status.failures,
@@ -398,6 +404,7 @@ impl Volumes {
             now
         };
         entry.status.next_attempt = next;
+        entry.status.is_hopeless &= next > now;
         let wake = if is_current {
             done.prune.map_or(next, |prune| prune.min(next))
         } else {
@@ -425,8 +432,13 @@ impl Volumes {
                 }
                 status.failures = 0;
                 status.last_error = None;
+                status.is_hopeless = false;
             }
-            Outcome::Failed { reason, text } => {
+            Outcome::Failed {
+                reason,
+                text,
+                is_hopeless,
+            } => {
                 self.context.metrics.failed(reason);
                 status.failures = status.failures.saturating_add(1);
                 let left = status
@@ -443,6 +455,7 @@ impl Volumes {
                         attempt = status.failures, next_try_in, "no valid certificate");
                 }
                 status.last_error = Some(text.clone());
+                status.is_hopeless = *is_hopeless;
             }
         }
     }

@@ -123,3 +123,42 @@ async fn a_request_beside_a_volume_that_cannot_be_opened_is_counted() {
     assert_eq!(site.abandoned(), "1");
     site.stop().await;
 }
+
+#[tokio::test]
+async fn what_waits_for_somebody_is_told_from_what_may_heal_by_itself() {
+    let site = Site::start().await;
+    // Denied: nothing was sold, and nothing is under way.
+    let denied = refusal(Code::PermissionDenied, "may not");
+    site.lab.emulator.set_faults(always(denied));
+    let id = site.publish("web-1");
+    let status = site.until(&id, |status| status.failures > 0).await;
+    assert!(status.is_hopeless, "{status:?}");
+
+    // Tried again with another configuration, it may work; the CA does not answer now.
+    site.lab.emulator.set_faults(always(Fault::Hang));
+    site.edit(|config| config.certificates.rotation_window_percentage = 40);
+    site.asked(2).await;
+    assert!(!site.status(&id).unwrap().is_hopeless);
+    guarded(site.volumes.release(&id)).await;
+
+    // Its outcome is open: the same request is worth asking for, whatever is said of it.
+    site.lab.emulator.set_faults(always(Fault::CloseAfter));
+    let id = site.publish("web-2");
+    let status = site.until(&id, |status| status.failures > 0).await;
+    assert!(!status.is_hopeless, "{status:?}");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_is_hopeless_until_the_configuration_is_another() {
+    let site = Site::start().await;
+    let stores = site.config.borrow().config.trust.stores.clone();
+    site.edit(|config| config.trust.stores.clear());
+    let id = site.publish("web-1");
+    let status = site.until(&id, |status| status.failures > 0).await;
+    assert!(status.is_hopeless, "{status:?}");
+    site.edit(|config| config.trust.stores = stores);
+    let status = site.until(&id, |status| status.certificate.is_some()).await;
+    assert!(!status.is_hopeless);
+    site.stop().await;
+}
