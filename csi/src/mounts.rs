@@ -1,0 +1,198 @@
+//! Mounts: a tmpfs for each volume, and its part `data/` bound into the pod.
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use procfs::{
+    FromBufRead as _,
+    process::{MountInfo, MountInfos},
+};
+use rustix::{
+    io::Errno,
+    mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount},
+};
+use tracing::warn;
+
+/// Nobody runs programs, devices or another user's rights from a credential.
+const FLAGS: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+
+/// Why a mount cannot be made, looked at or taken away.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}: {source}", path.display())]
+pub struct MountError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl MountError {
+    fn new(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self {
+            doing,
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+}
+
+/// The mounts of this process's namespace.
+pub(crate) struct Mounts(Vec<MountInfo>);
+
+impl Mounts {
+    /// Reads them.
+    pub(crate) fn read() -> Result<Self, MountError> {
+        let path = Path::new("/proc/self/mountinfo");
+        let failed = |error: &dyn std::fmt::Display| {
+            MountError::new("read", path, io::Error::other(error.to_string()))
+        };
+        let text = fs::read(path).map_err(|error| failed(&error))?;
+        let infos = MountInfos::from_buf_read(&text[..]).map_err(|error| failed(&error))?;
+        Ok(Self(infos.0))
+    }
+
+    /// The uppermost mount at exactly this path.
+    pub(crate) fn at(&self, path: &Path) -> Option<&MountInfo> {
+        self.0.iter().rev().find(|mount| mount.mount_point == path)
+    }
+
+    /// The mount that a path is on.
+    pub(crate) fn holding(&self, path: &Path) -> Option<&MountInfo> {
+        let holds = self
+            .0
+            .iter()
+            .filter(|mount| path.starts_with(&mount.mount_point));
+        // Of several at one place the last is on top.
+        holds.max_by_key(|mount| mount.mount_point.as_os_str().len())
+    }
+
+    /// The tmpfs mounts directly below `directory`.
+    pub(crate) fn volumes(&self, directory: &Path) -> impl Iterator<Item = &MountInfo> {
+        self.0.iter().filter(move |mount| {
+            mount.fs_type == "tmpfs" && mount.mount_point.parent() == Some(directory)
+        })
+    }
+
+    /// Where `data/` of the tmpfs at `volume` is bound. `below` is where to look: one bind mount is
+    /// seen once, whatever other paths lead to it.
+    pub(crate) fn bound(&self, volume: &Path, below: Option<&Path>) -> Vec<&MountInfo> {
+        let Some(tmpfs) = self.at(volume) else {
+            return Vec::new();
+        };
+        let is_bind = |mount: &&MountInfo| {
+            mount.majmin == tmpfs.majmin
+                && mount.root == "/data"
+                && below.is_none_or(|below| mount.mount_point.starts_with(below))
+        };
+        self.0.iter().filter(is_bind).collect()
+    }
+
+    /// `data/` of the tmpfs at `volume` is bound at `target`.
+    pub(crate) fn is_bound(&self, volume: &Path, target: &Path) -> bool {
+        let tmpfs = self.at(volume).filter(|mount| mount.fs_type == "tmpfs");
+        tmpfs
+            .zip(self.at(target))
+            .is_some_and(|(tmpfs, bound)| tmpfs.majmin == bound.majmin && bound.root == "/data")
+    }
+}
+
+/// A mount whose mounts are seen by other namespaces, and outlive this process's.
+pub(crate) fn is_shared(mount: &MountInfo) -> bool {
+    mount
+        .opt_fields
+        .iter()
+        .any(|field| matches!(field, procfs::process::MountOptFields::Shared(_)))
+}
+
+/// The size of a volume.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
+}
+
+/// Mounts an empty tmpfs with a directory `data/` at `path`, which is made.
+pub(crate) fn make_volume(path: &Path, size: Size) -> Result<(), MountError> {
+    make_directory(path, 0o700)?;
+    let plain = format!("size={},nr_inodes={},mode=0700", size.bytes, size.inodes);
+    // Keys must not reach a disk by way of swap; kernels before 6.4 do not know the option.
+    let mounted = match mount_tmpfs(path, &format!("{plain},noswap")) {
+        Err(Errno::INVAL) => mount_tmpfs(path, &plain),
+        mounted => mounted,
+    };
+    mounted.map_err(|error| MountError::new("mount a tmpfs at", path, error))?;
+    make_directory(&path.join("data"), 0o755)
+}
+
+fn mount_tmpfs(path: &Path, options: &str) -> rustix::io::Result<()> {
+    let options = std::ffi::CString::new(options).map_err(|_nul| Errno::INVAL)?;
+    mount("tmpfs", path, "tmpfs", FLAGS, Some(options.as_c_str()))
+}
+
+/// Binds `data/` of the volume at `target`, which is made.
+pub(crate) fn bind(volume: &Path, target: &Path, read_only: bool) -> Result<(), MountError> {
+    make_directory(target, 0o750)?;
+    mount_bind(volume.join("data"), target)
+        .map_err(|error| MountError::new("bind the volume at", target, error))?;
+    let mut flags = MountFlags::BIND.union(FLAGS);
+    if read_only {
+        flags = flags.union(MountFlags::RDONLY);
+    }
+    mount_remount(target, flags, "").map_err(|error| {
+        let _already_failing = unmount(target, UnmountFlags::DETACH);
+        MountError::new("set the flags of", target, error)
+    })
+}
+
+/// Unmounts what is mounted at `path`, however often. A mount that is in use is detached, and said.
+pub(crate) fn take_away(path: &Path) -> Result<(), MountError> {
+    while Mounts::read()?.at(path).is_some() {
+        let flags = UnmountFlags::NOFOLLOW;
+        match unmount(path, flags) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(Errno::BUSY) => {
+                warn!(path = %path.display(),
+                    "it is in use, so it is detached: it goes when the last user does");
+                unmount(path, flags.union(UnmountFlags::DETACH))
+                    .map_err(|error| MountError::new("detach", path, error))?;
+            }
+            Err(error) => return Err(MountError::new("unmount", path, error)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes an empty directory that may be missing.
+pub(crate) fn remove_directory(path: &Path) -> Result<(), MountError> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(MountError::new("remove", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory that may exist. Its parent must.
+pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<(), MountError> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let is_directory = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+            if is_directory {
+                Ok(())
+            } else {
+                Err(MountError::new("make a directory at", path, error))
+            }
+        }
+        Err(error) => Err(MountError::new("make a directory at", path, error)),
+        // Whatever the umask is.
+        Ok(()) => {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs::set_permissions(path, mode)
+                .map_err(|error| MountError::new("set the mode of", path, error))
+        }
+    }
+}
