@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and nothing of what it does.
 mod exit;
 mod inspect;
+mod node;
 pub(crate) mod print;
 #[cfg(test)]
 #[path = "cli/tests.rs"]
@@ -21,6 +22,7 @@ use crate::trust::Fingerprint;
 
 pub(crate) use exit::Exit;
 pub(crate) use inspect::{InspectArgs, InspectConfigArgs, InspectPoolArgs, InspectSubject};
+pub(crate) use node::NodeArgs;
 
 use crate::google::IdentityMode;
 
@@ -102,6 +104,16 @@ Edits of the configuration take effect at each certificate's next renewal.
 
 {EXIT_CODES}"))]
     Run(Box<RunArgs>),
+    /// Keep the volumes of a node's pods supplied: the CSI driver for Kubernetes
+    #[command(after_help = format!("\
+Example:
+  certagent node --trust-domain my-project.svc.id.goog --identity reflected \\
+      --sts-audience //iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/mesh/providers/cluster
+
+It runs as root in a DaemonSet: deploy/node.yaml.
+
+{EXIT_CODES}"))]
+    Node(Box<NodeArgs>),
     /// Wait until a directory holds a valid credential: for init containers
     #[command(after_help = format!("\
 Example:

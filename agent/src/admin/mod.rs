@@ -22,6 +22,15 @@ use crate::{clock::SharedClock, status::VolumeStatus};
 /// Gives the status of every volume.
 pub type StatusSource = Arc<dyn Fn() -> Vec<VolumeStatus> + Send + Sync>;
 
+/// When a process is ready.
+#[derive(Clone)]
+pub enum Readiness {
+    /// When every volume holds a valid credential.
+    Volumes,
+    /// When this says so, or else why it is not.
+    Told(Arc<dyn Fn() -> Result<(), String> + Send + Sync>),
+}
+
 /// Answers that are under way when the agent ends get this long.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -39,6 +48,7 @@ pub async fn start(
     address: SocketAddr,
     metrics: Arc<Metrics>,
     statuses: StatusSource,
+    readiness: Readiness,
     clock: SharedClock,
     cancel: CancellationToken,
 ) -> io::Result<AdminServer> {
@@ -49,7 +59,7 @@ pub async fn start(
             the paths and identities of all volumes");
     }
     info!(%address, "the admin server serves /healthz, /readyz and /metrics");
-    let router = router(metrics, statuses, clock);
+    let router = router(metrics, statuses, readiness, clock);
     let task = tokio::spawn(async move {
         let stop = cancel.clone();
         let server = axum::serve(listener, router)
@@ -72,7 +82,12 @@ pub async fn start(
 }
 
 /// The three paths.
-fn router(metrics: Arc<Metrics>, statuses: StatusSource, clock: SharedClock) -> Router {
+fn router(
+    metrics: Arc<Metrics>,
+    statuses: StatusSource,
+    readiness: Readiness,
+    clock: SharedClock,
+) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -80,6 +95,7 @@ fn router(metrics: Arc<Metrics>, statuses: StatusSource, clock: SharedClock) -> 
         .with_state(Shared {
             metrics,
             statuses,
+            readiness,
             clock,
         })
 }
@@ -88,12 +104,13 @@ fn router(metrics: Arc<Metrics>, statuses: StatusSource, clock: SharedClock) -> 
 struct Shared {
     metrics: Arc<Metrics>,
     statuses: StatusSource,
+    readiness: Readiness,
     clock: SharedClock,
 }
 
 /// The answer of `/readyz`.
 #[derive(Serialize)]
-struct Readiness {
+struct ReadyAnswer {
     ready: bool,
     /// How many volumes there are.
     volumes: usize,
@@ -112,6 +129,12 @@ struct NotReady {
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
+    if let Readiness::Told(told) = &shared.readiness {
+        return match told() {
+            Ok(()) => "ready\n".into_response(),
+            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response(),
+        };
+    }
     let now = shared.clock.now();
     let statuses = (shared.statuses)();
     let not_ready: Vec<_> = statuses
@@ -132,7 +155,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = Readiness {
+    let body = ReadyAnswer {
         ready: not_ready.is_empty(),
         volumes: statuses.len(),
         not_ready,
@@ -226,6 +249,7 @@ mod tests {
             "127.0.0.1:0".parse().unwrap(),
             Arc::new(Metrics::default()),
             Arc::new(move || statuses.clone()),
+            Readiness::Volumes,
             Arc::new(StoppedClock(fixture::at(now))),
             cancel.clone(),
         )

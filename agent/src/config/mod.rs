@@ -3,6 +3,7 @@
 //! `files` reads files and directories, `reload` watches them, `activation` makes active what is
 //! good, `last_good` keeps what worked last over a restart. What the objects mean is decided in `certagent_core::config`.
 mod activation;
+pub mod cluster;
 mod files;
 mod last_good;
 mod reload;
@@ -22,6 +23,15 @@ pub struct ActiveConfig {
     pub problem: Option<String>,
     /// Rises with every change of `config`.
     pub version: u64,
+}
+
+/// What is known of a configuration that may not be there yet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConfigState {
+    /// The active one; none before the first without errors.
+    pub active: Option<Arc<ActiveConfig>>,
+    /// Why what is there now is not what is active, for the event of a pod.
+    pub problem: Option<String>,
 }
 
 /// A configuration that cannot be used, and nothing to use instead.

@@ -293,3 +293,9 @@ impl fmt::Debug for Token {
         f.write_str("Token(..)")
     }
 }
+
+/// A token of this subject and audience that nobody signed and that does not end.
+#[cfg(test)]
+pub(crate) fn unsigned_jwt(subject: &str, audience: &str) -> String {
+    subject::tests::jwt(&serde_json::json!({ "sub": subject, "aud": audience }))
+}

@@ -10,7 +10,7 @@ fn now() -> Timestamp {
 }
 
 /// A token that says this of itself, and that nobody signed.
-pub(in crate::google) fn jwt(payload: &Value) -> String {
+pub(crate) fn jwt(payload: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!(
         "{}.{}.c2lnbmF0dXJl",

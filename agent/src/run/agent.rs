@@ -18,7 +18,7 @@ use super::{
     once,
 };
 use crate::{
-    admin::{self, Metrics},
+    admin::{self, Metrics, Readiness},
     cas::{Endpoint, Roots},
     clock::SharedClock,
     config::{ActiveConfig, ConfigFiles},
@@ -161,7 +161,8 @@ async fn serve_admin(
 ) -> Result<admin::AdminServer> {
     let source = Arc::clone(volumes);
     let statuses = Arc::new(move || source.statuses());
-    admin::start(address, metrics, statuses, clock, cancel.clone())
+    let readiness = Readiness::Volumes;
+    admin::start(address, metrics, statuses, readiness, clock, cancel.clone())
         .await
         .with_context(|| format!("the admin server cannot listen on {address}"))
 }

@@ -5,6 +5,8 @@ mod emulator;
 mod engine;
 mod identity;
 mod inspect;
+pub mod node;
+mod node_flags;
 mod once;
 #[cfg(feature = "emulator")]
 mod quickstart;
@@ -82,6 +84,7 @@ fn run(cli: Cli) -> Result<Exit> {
     let clock: SharedClock = Arc::new(SystemClock);
     match cli.command {
         Command::Run(args) => block_on(run_agent(*args, clock)),
+        Command::Node(args) => block_on(node_flags::run(*args, clock)),
         Command::Wait(args) => block_on(inspect::wait(args, clock)),
         Command::Inspect(args) => inspect::inspect(args, clock),
         Command::Validate(args) => validate::run(args),

@@ -281,6 +281,14 @@ impl Volumes {
         }
     }
 
+    /// Tries a volume again now, if its last attempt failed: what it lacked may have come. A pool
+    /// that wants to be left alone is, all the same.
+    pub fn retry(&self, id: &VolumeId) {
+        let now = self.context.clock.now();
+        self.hasten(now, |status| status.id == *id && status.failures > 0);
+        self.wake.notify_one();
+    }
+
     fn hasten(&self, now: Timestamp, which: impl Fn(&VolumeStatus) -> bool) {
         let mut set = self.lock();
         let Set {

@@ -1,0 +1,292 @@
+//! The node driver: the volumes of pods, as kubelet asks for them.
+//!
+//! `certagent_csi` owns sockets, mounts and paths; [`NodeContent`] fills what it mounts. A publish
+//! becomes an [`Assignment`] in the set of volumes; from there on the main path is the same as that
+//! of a plain agent.
+mod pod;
+mod resume;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use certagent_core::request::SubjectMode;
+use certagent_csi::{
+    ContentDir, FillError, FillErrorKind, FoundVolume, PodVolume, VolumeContent,
+    VolumeId as CsiVolumeId,
+};
+use certagent_svid::TrustDomain;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::SharedClock,
+    config::ConfigState,
+    google::{PodToken, SubjectToken, SubjectTokens},
+    held::Assignment,
+    kube::DriverObject,
+    status::VolumeStatus,
+    volume::VolumeId,
+    volumes::Volumes,
+};
+
+/// What GKE's users know from the events of their pods.
+const NO_CONFIG: &str = "caPEM is nil (check active WorkloadCertificateConfig)";
+
+/// What a node driver was told.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The cluster's trust domain.
+    pub trust_domain: TrustDomain,
+    /// Whose identity asks for certificates.
+    pub subject_mode: SubjectMode,
+    /// Which of a pod's tokens is exchanged; if there is only one, that.
+    pub token_audience: Option<String>,
+}
+
+/// Fills the volumes of pods with credentials.
+pub struct NodeContent {
+    settings: NodeSettings,
+    clock: SharedClock,
+    config: watch::Receiver<ConfigState>,
+    driver_object: watch::Receiver<DriverObject>,
+    /// There is none before the first configuration.
+    volumes: watch::Receiver<Option<Arc<Volumes>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What is known of the volumes that kubelet asked for.
+#[derive(Default)]
+struct Known {
+    entries: BTreeMap<CsiVolumeId, Entry>,
+    /// Volumes of an earlier process, of which nothing but the place is known.
+    places: BTreeMap<CsiVolumeId, ContentDir>,
+}
+
+struct Entry {
+    assignment: Assignment,
+    token: Option<PodToken>,
+}
+
+impl NodeContent {
+    /// Fills volumes by `volumes`, as soon as there is a configuration to fill them by.
+    pub fn new(
+        settings: NodeSettings,
+        clock: SharedClock,
+        config: watch::Receiver<ConfigState>,
+        driver_object: watch::Receiver<DriverObject>,
+        volumes: watch::Receiver<Option<Arc<Volumes>>>,
+    ) -> Self {
+        Self {
+            settings,
+            clock,
+            config,
+            driver_object,
+            volumes,
+            known: Arc::default(),
+        }
+    }
+
+    /// The tokens of all pods, as far as they are known now.
+    pub fn tokens(&self) -> SubjectTokens {
+        let known = Arc::clone(&self.known);
+        Arc::new(move || {
+            let known = lock(&known);
+            let tokens = known
+                .entries
+                .values()
+                .filter_map(|entry| entry.token.clone());
+            tokens.map(SubjectToken::Pod).collect()
+        })
+    }
+
+    /// Takes up the volumes that an earlier process left: those that are bound stay supplied.
+    pub fn resume(&self, found: Vec<FoundVolume>) {
+        for volume in found {
+            let id = volume.dir.id.clone();
+            let is_bound = !volume.targets.is_empty();
+            match resume::assignment(&self.settings, &volume) {
+                Ok(Some((assignment, token))) if is_bound => {
+                    self.know(&id, assignment, token);
+                }
+                // Kubelet asks again for what it has not got, and says whose it is.
+                Ok(_) => {}
+                Err(problem) if is_bound => {
+                    error!(volume = %id, %problem,
+                        "this volume is not renewed until kubelet says whose it is; its files stay");
+                }
+                Err(problem) => warn!(volume = %id, %problem),
+            }
+            lock(&self.known).places.insert(id, volume.dir);
+        }
+        self.supply_all();
+    }
+
+    /// Has every volume that is known supplied: called when there are volumes at last.
+    pub fn supply_all(&self) {
+        let Some(volumes) = self.volumes.borrow().clone() else {
+            return;
+        };
+        for (id, entry) in &lock(&self.known).entries {
+            supply(&volumes, id, entry.assignment.clone());
+        }
+    }
+
+    /// Remembers whose the volume is. The token's place stays the same as long as the pod does.
+    fn know(
+        &self,
+        id: &CsiVolumeId,
+        assignment: Assignment,
+        token: Option<PodToken>,
+    ) -> Option<Arc<Volumes>> {
+        let entry = Entry { assignment, token };
+        lock(&self.known).entries.insert(id.clone(), entry);
+        self.volumes.borrow().clone()
+    }
+
+    /// Whose volume it is by what kubelet says now, with the token that it brought.
+    fn assign(
+        &self,
+        dir: &ContentDir,
+        volume: &PodVolume,
+    ) -> Result<(Assignment, Option<PodToken>), FillError> {
+        let before = lock(&self.known)
+            .entries
+            .get(&dir.id)
+            .and_then(|entry| entry.token.clone());
+        let token = match self.settings.subject_mode {
+            SubjectMode::Default => None,
+            SubjectMode::ReflectedSpiffe => Some(pod::token(
+                &self.settings,
+                volume,
+                before,
+                self.clock.now(),
+            )?),
+        };
+        let assignment = pod::assignment(&self.settings, dir, volume, token.clone())?;
+        Ok((assignment, token))
+    }
+
+    /// The driver's object in the cluster is such that what kubelet says can be believed.
+    fn check_driver_object(&self) -> Result<(), FillError> {
+        match &*self.driver_object.borrow() {
+            DriverObject::Right => Ok(()),
+            DriverObject::Unknown(reason) => Err(unavailable(reason.clone())),
+            DriverObject::Missing(reason) | DriverObject::Wrong(reason) => {
+                Err(denied(reason.clone()))
+            }
+        }
+    }
+
+    /// Why there is nothing to fill volumes by.
+    fn no_config(&self) -> FillError {
+        let problem = self.config.borrow().problem.clone();
+        let problem = problem.unwrap_or_else(|| "it was not read yet".to_owned());
+        denied(format!("{NO_CONFIG}: {problem}"))
+    }
+}
+
+impl VolumeContent for NodeContent {
+    async fn fill(&self, dir: ContentDir, pod: PodVolume) -> Result<(), FillError> {
+        self.check_driver_object()?;
+        let (assignment, token) = self.assign(&dir, &pod)?;
+        let wanted = VolumeId::of(&assignment.path);
+        let volumes = self.know(&dir.id, assignment.clone(), token);
+        let Some(volumes) = volumes else {
+            lock(&self.known).entries.remove(&dir.id);
+            return Err(self.no_config());
+        };
+        supply(&volumes, &dir.id, assignment);
+        volumes.retry(&wanted);
+        loop {
+            // Made before the look, so that no change falls between the two.
+            let changed = volumes.changed();
+            let now = self.clock.now();
+            let status = volumes.statuses().into_iter().find(|one| one.id == wanted);
+            match status {
+                Some(status) if status.is_valid(now) => return Ok(()),
+                Some(status) if status.is_hopeless => return Err(refused(&status)),
+                Some(_) => changed.await,
+                None => return Err(unavailable("the volume was given up meanwhile".to_owned())),
+            }
+        }
+    }
+
+    fn refresh(&self, id: &CsiVolumeId, pod: PodVolume) {
+        let place = lock(&self.known).places.get(id).cloned();
+        let entry_root = lock(&self.known)
+            .entries
+            .get(id)
+            .and_then(|entry| entry.assignment.beside.as_ref())
+            .map(|beside| beside.state.clone());
+        let dir = place.or_else(|| {
+            entry_root.map(|root| ContentDir {
+                id: id.clone(),
+                root,
+            })
+        });
+        let Some(dir) = dir else {
+            warn!(volume = %id, "kubelet asks for a volume that nobody knows");
+            return;
+        };
+        match self.assign(&dir, &pod) {
+            Ok((assignment, token)) => {
+                let wanted = VolumeId::of(&assignment.path);
+                if let Some(volumes) = self.know(id, assignment.clone(), token) {
+                    supply(&volumes, id, assignment);
+                    volumes.retry(&wanted);
+                }
+            }
+            Err(problem) => {
+                warn!(volume = %id, %problem, "the volume stays as it was");
+            }
+        }
+    }
+
+    async fn forget(&self, id: &CsiVolumeId) {
+        let entry = {
+            let mut known = lock(&self.known);
+            known.places.remove(id);
+            known.entries.remove(id)
+        };
+        let volumes = self.volumes.borrow().clone();
+        if let Some((entry, volumes)) = entry.zip(volumes) {
+            let volume = VolumeId::of(&entry.assignment.path);
+            volumes.release(&volume).await;
+            info!(volume = %id, spiffe_id = %entry.assignment.spiffe_id, "the volume was given back");
+        }
+    }
+}
+
+/// What is wrong with the volume now is tried again by the set itself.
+fn supply(volumes: &Volumes, id: &CsiVolumeId, assignment: Assignment) {
+    if let Err(problem) = volumes.publish(assignment) {
+        warn!(volume = %id, %problem);
+    }
+}
+
+/// Why the volume of this status cannot be filled before somebody changes something.
+fn refused(status: &VolumeStatus) -> FillError {
+    let reason = status.last_error.clone();
+    denied(reason.unwrap_or_else(|| "no certificate was issued".to_owned()))
+}
+
+fn denied(message: String) -> FillError {
+    FillError {
+        kind: FillErrorKind::Denied,
+        message,
+    }
+}
+
+fn unavailable(message: String) -> FillError {
+    FillError {
+        kind: FillErrorKind::Unavailable,
+        message,
+    }
+}
+
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    // Each change of it is one insertion or removal.
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}

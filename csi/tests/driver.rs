@@ -1,0 +1,546 @@
+//! The driver over its sockets, with real mounts. As root, in a mount namespace of its own whose
+//! mounts are shared; `.ci/run csi` makes one.
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use certagent_csi::{
+    ContentDir, Driver, DriverSettings, FillError, FillErrorKind, FoundVolume, OpenError,
+    PodVolume, Registration, VolumeContent, VolumeId,
+    api::{
+        AccessMode, AccessType, InfoRequest, MountVolume, NodePublishVolumeRequest,
+        NodeUnpublishVolumeRequest, RegistrationStatus, VolumeCapability, node_client::NodeClient,
+        registration_client::RegistrationClient,
+    },
+    paths::inline_volume_id,
+};
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokio::{
+    net::UnixStream,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint, Uri},
+};
+
+const NAME: &str = "driver.example.com";
+
+/// Fills volumes with a file, when it may.
+#[derive(Default)]
+struct Filler {
+    may: watch::Sender<Option<Result<(), FillError>>>,
+    fills: AtomicUsize,
+    dropped: Arc<AtomicUsize>,
+    began: Notify,
+    refreshed: Mutex<Vec<PodVolume>>,
+    forgotten: Mutex<HashSet<VolumeId>>,
+}
+
+/// Counts fills that were dropped before their end.
+struct Dropped(Arc<AtomicUsize>, bool);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(usize::from(!self.1), Ordering::SeqCst);
+    }
+}
+
+impl VolumeContent for Filler {
+    async fn fill(&self, dir: ContentDir, _pod: PodVolume) -> Result<(), FillError> {
+        let mut dropped = Dropped(Arc::clone(&self.dropped), false);
+        self.fills.fetch_add(1, Ordering::SeqCst);
+        self.began.notify_one();
+        let mut may = self.may.subscribe();
+        let result = may
+            .wait_for(Option::is_some)
+            .await
+            .unwrap()
+            .clone()
+            .unwrap();
+        dropped.1 = true;
+        result?;
+        fs::write(dir.data().join("content"), "here").unwrap();
+        fs::write(dir.root.join("record"), "kept").unwrap();
+        Ok(())
+    }
+
+    fn refresh(&self, _id: &VolumeId, pod: PodVolume) {
+        self.refreshed.lock().unwrap().push(pod);
+    }
+
+    async fn forget(&self, id: &VolumeId) {
+        self.forgotten.lock().unwrap().insert(id.clone());
+    }
+}
+
+impl Filler {
+    fn ready() -> Arc<Self> {
+        let filler = Self::default();
+        filler.may.send_replace(Some(Ok(())));
+        Arc::new(filler)
+    }
+
+    fn failing(kind: FillErrorKind) -> Arc<Self> {
+        let filler = Self::default();
+        let message = "there is nothing to fill it with".to_owned();
+        filler
+            .may
+            .send_replace(Some(Err(FillError { kind, message })));
+        Arc::new(filler)
+    }
+}
+
+/// A kubelet's directory.
+struct Node {
+    dir: TempDir,
+}
+
+/// A driver at work.
+struct Running {
+    cancel: CancellationToken,
+    served: JoinHandle<()>,
+    registration: watch::Receiver<Registration>,
+    node: NodeClient<Channel>,
+    socket: PathBuf,
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["pods", "plugins_registry"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Self { dir }
+    }
+
+    fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn settings(&self) -> DriverSettings {
+        DriverSettings {
+            name: NAME.parse().unwrap(),
+            kubelet_root: self.root().to_owned(),
+            node_id: "node-1".to_owned(),
+            version: "1.2.3".to_owned(),
+            volume_size: 1 << 20,
+            volume_inodes: 128,
+            publish_wait: Duration::from_secs(20),
+            any_caller: false,
+        }
+    }
+
+    async fn start(&self, filler: &Arc<Filler>) -> (Running, Vec<FoundVolume>) {
+        self.start_with(self.settings(), filler).await
+    }
+
+    async fn start_with(
+        &self,
+        settings: DriverSettings,
+        filler: &Arc<Filler>,
+    ) -> (Running, Vec<FoundVolume>) {
+        let (driver, found) = Driver::open(settings).await.unwrap();
+        let registration = driver.registration();
+        let cancel = CancellationToken::new();
+        let serve = driver.serve(Arc::clone(filler), cancel.clone());
+        let served = tokio::spawn(async move { serve.await.unwrap() });
+        let registry = self.root().join("plugins_registry");
+        let socket = registry.join(format!("{NAME}@reg.sock"));
+        let channel = channel(&self.root().join("plugins").join(NAME).join("csi.sock")).await;
+        let running = Running {
+            cancel,
+            served,
+            registration,
+            node: NodeClient::new(channel),
+            socket,
+        };
+        (running, found)
+    }
+
+    fn volumes(&self) -> PathBuf {
+        self.root().join("plugins").join(NAME).join("volumes")
+    }
+
+    /// What kubelet does before it asks for a volume of a pod.
+    fn pod(&self, uid: &str) -> Asked {
+        let volume = self
+            .root()
+            .join(format!("pods/{uid}/volumes/kubernetes.io~csi/certs"));
+        fs::create_dir_all(&volume).unwrap();
+        Asked {
+            id: inline_volume_id(uid, "certs"),
+            uid: uid.to_owned(),
+            target: volume.join("mount"),
+        }
+    }
+
+    /// Nothing of any volume is left.
+    fn is_clean(&self) -> bool {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let none_left = fs::read_dir(self.volumes()).unwrap().next().is_none();
+        none_left && !mounts.contains(self.root().to_str().unwrap())
+    }
+}
+
+async fn channel(socket: &Path) -> Channel {
+    for _ in 0..500 {
+        let path = socket.to_owned();
+        let connector = tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://localhost");
+        if let Ok(channel) = endpoint.connect_with_connector(connector).await {
+            return channel;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody listens at {}", socket.display());
+}
+
+/// One volume of one pod.
+#[derive(Clone)]
+struct Asked {
+    id: String,
+    uid: String,
+    target: PathBuf,
+}
+
+impl Asked {
+    fn publish(&self, read_only: bool) -> NodePublishVolumeRequest {
+        let context = [
+            ("ephemeral", "true"),
+            ("pod.name", "web-1"),
+            ("pod.namespace", "shop"),
+            ("pod.uid", &self.uid),
+            ("serviceAccount.name", "web"),
+        ];
+        let context =
+            context.map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), value.to_owned()));
+        NodePublishVolumeRequest {
+            volume_id: self.id.clone(),
+            target_path: self.target.display().to_string(),
+            volume_capability: Some(VolumeCapability {
+                access_type: Some(AccessType::Mount(MountVolume::default())),
+                access_mode: Some(AccessMode { mode: 1 }),
+            }),
+            readonly: read_only,
+            secrets: HashMap::new(),
+            volume_context: context.into(),
+        }
+    }
+
+    fn unpublish(&self) -> NodeUnpublishVolumeRequest {
+        NodeUnpublishVolumeRequest {
+            volume_id: self.id.clone(),
+            target_path: self.target.display().to_string(),
+        }
+    }
+
+    fn content(&self) -> String {
+        fs::read_to_string(self.target.join("content")).unwrap()
+    }
+
+    /// The options of the mount at the target, as the kernel tells them.
+    fn options(&self) -> Vec<String> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let target = self.target.to_str().unwrap();
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(4) == Some(target));
+        let options = line.expect("it is mounted").split(' ').nth(5).unwrap();
+        options.split(',').map(str::to_owned).collect()
+    }
+}
+
+impl Running {
+    async fn publish(&self, request: NodePublishVolumeRequest) -> Result<(), Status> {
+        self.node
+            .clone()
+            .node_publish_volume(request)
+            .await
+            .map(drop)
+    }
+
+    async fn unpublish(&self, request: NodeUnpublishVolumeRequest) -> Result<(), Status> {
+        self.node
+            .clone()
+            .node_unpublish_volume(request)
+            .await
+            .map(drop)
+    }
+
+    async fn stop(self) {
+        self.cancel.cancel();
+        self.served.await.unwrap();
+        assert!(!self.socket.exists(), "nobody is announced any more");
+    }
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn a_volume_is_bound_with_the_flags_of_a_credential_and_taken_away_without_a_trace() {
+    let (node, filler) = (Node::new(), Filler::ready());
+    let (driver, found) = node.start(&filler).await;
+    assert_eq!(found, []);
+    for (uid, read_only) in [("writable", false), ("read-only", true)] {
+        let asked = node.pod(uid);
+        driver.publish(asked.publish(read_only)).await.unwrap();
+        assert_eq!(asked.content(), "here");
+        assert!(
+            !asked.target.join("record").exists(),
+            "that is not the pod's to see"
+        );
+        let options = asked.options();
+        for wanted in ["nosuid", "nodev", "noexec"] {
+            assert!(options.iter().any(|option| option == wanted), "{options:?}");
+        }
+        assert_eq!(options.iter().any(|option| option == "ro"), read_only);
+        let hidden = fs::metadata(node.volumes().join(&asked.id)).unwrap();
+        assert_eq!(hidden.permissions().mode() & 0o777, 0o700);
+        driver.unpublish(asked.unpublish()).await.unwrap();
+        assert!(!asked.target.exists());
+        let id = VolumeId::new(&asked.id).unwrap();
+        assert!(filler.forgotten.lock().unwrap().contains(&id));
+    }
+    assert!(node.is_clean());
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn a_bound_volume_is_refreshed_and_neither_mount_nor_inode_changes() {
+    let (node, filler) = (Node::new(), Filler::ready());
+    let (driver, _) = node.start(&filler).await;
+    let asked = node.pod("a");
+    driver.publish(asked.publish(false)).await.unwrap();
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let before = (
+        mounts(),
+        inode(&asked.target),
+        inode(&asked.target.join("content")),
+    );
+    filler.may.send_replace(None);
+    for _ in 0..3 {
+        driver.publish(asked.publish(false)).await.unwrap();
+    }
+    let after = (
+        mounts(),
+        inode(&asked.target),
+        inode(&asked.target.join("content")),
+    );
+    assert_eq!(before, after);
+    assert_eq!(filler.refreshed.lock().unwrap().len(), 3);
+    assert_eq!(filler.fills.load(Ordering::SeqCst), 1);
+    driver.unpublish(asked.unpublish()).await.unwrap();
+    driver.unpublish(asked.unpublish()).await.unwrap();
+    assert!(node.is_clean());
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn after_a_final_answer_nothing_stays() {
+    for (kind, code) in [
+        (FillErrorKind::Denied, Code::Internal),
+        (FillErrorKind::Invalid, Code::InvalidArgument),
+        (FillErrorKind::Unavailable, Code::Unavailable),
+    ] {
+        let (node, filler) = (Node::new(), Filler::failing(kind));
+        let (driver, _) = node.start(&filler).await;
+        let asked = node.pod("a");
+        let status = driver.publish(asked.publish(false)).await.unwrap_err();
+        assert_eq!(status.code(), code);
+        let id = &asked.id;
+        assert_eq!(
+            status.message(),
+            format!(
+                "unable to mount volume: store.CreateVolume, err: unable to create volume \"{id}\": there is nothing to fill it with"
+            )
+        );
+        assert!(node.is_clean());
+        assert!(!asked.target.exists());
+        // What was wrong is put right, and kubelet asks again.
+        filler.may.send_replace(Some(Ok(())));
+        driver.publish(asked.publish(false)).await.unwrap();
+        assert_eq!(asked.content(), "here");
+        driver.unpublish(asked.unpublish()).await.unwrap();
+        driver.stop().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn ten_calls_at_once_make_one_mount() {
+    let (node, filler) = (Node::new(), Arc::new(Filler::default()));
+    let (driver, _) = node.start(&filler).await;
+    let asked = node.pod("a");
+    let calls = (0..10).map(|_| driver.publish(asked.publish(true)));
+    let calls = futures::future::join_all(calls);
+    let release = async {
+        while filler.fills.load(Ordering::SeqCst) < 10 {
+            filler.began.notified().await;
+        }
+        filler.may.send_replace(Some(Ok(())));
+    };
+    let (results, ()) = tokio::join!(calls, release);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let target = asked.target.to_str().unwrap();
+    let at_target = mounts
+        .lines()
+        .filter(|line| line.split(' ').nth(4) == Some(target));
+    assert_eq!(at_target.count(), 1);
+    driver.unpublish(asked.unpublish()).await.unwrap();
+    assert!(node.is_clean());
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn a_call_that_waits_too_long_says_that_the_work_goes_on_and_unpublish_ends_it() {
+    let (node, filler) = (Node::new(), Arc::new(Filler::default()));
+    let settings = DriverSettings {
+        publish_wait: Duration::from_millis(50),
+        ..node.settings()
+    };
+    let (driver, _) = node.start_with(settings, &filler).await;
+    let asked = node.pod("a");
+    let status = driver.publish(asked.publish(false)).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains("the work goes on"), "{status}");
+    assert!(!asked.target.exists(), "the pod must not see it");
+    assert_eq!(filler.forgotten.lock().unwrap().len(), 0);
+    driver.unpublish(asked.unpublish()).await.unwrap();
+    assert_eq!(filler.forgotten.lock().unwrap().len(), 1);
+    assert!(node.is_clean());
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn a_restarted_driver_finds_its_volumes_and_the_pods_never_notice() {
+    let (node, filler) = (Node::new(), Filler::ready());
+    let (driver, _) = node.start(&filler).await;
+    let asked = node.pod("a");
+    driver.publish(asked.publish(false)).await.unwrap();
+    // A reboot leaves a directory without its tmpfs.
+    fs::create_dir(node.volumes().join("csi-gone")).unwrap();
+    driver.stop().await;
+    assert_eq!(asked.content(), "here");
+
+    let (driver, found) = node.start(&filler).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].dir.id.as_str(), asked.id);
+    assert_eq!(found[0].targets[0].path, asked.target);
+    assert_eq!(found[0].targets[0].pod_uid, "a");
+    assert!(!node.volumes().join("csi-gone").exists());
+    driver.publish(asked.publish(false)).await.unwrap();
+    assert_eq!(filler.refreshed.lock().unwrap().len(), 1);
+    driver.unpublish(asked.unpublish()).await.unwrap();
+    assert!(node.is_clean());
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn a_mount_in_use_is_detached_and_a_link_on_the_way_is_refused() {
+    let (node, filler) = (Node::new(), Filler::ready());
+    let (driver, _) = node.start(&filler).await;
+    let asked = node.pod("a");
+    driver.publish(asked.publish(false)).await.unwrap();
+    let held = fs::File::open(asked.target.join("content")).unwrap();
+    driver.unpublish(asked.unpublish()).await.unwrap();
+    assert!(node.is_clean());
+    drop(held);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let asked = node.pod("b");
+    let volume = asked.target.parent().unwrap();
+    fs::remove_dir(volume).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), volume).unwrap();
+    let status = driver.publish(asked.publish(false)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("a link leads away"), "{status}");
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    assert!(node.is_clean());
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn a_second_driver_of_the_same_name_is_refused() {
+    let (node, filler) = (Node::new(), Filler::ready());
+    let (driver, _) = node.start(&filler).await;
+    let error = Driver::open(node.settings()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Held { .. }), "{error}");
+
+    // Somebody else's, who announces the same name from another directory.
+    let other = Node::new();
+    fs::remove_dir(other.root().join("plugins_registry")).unwrap();
+    let registry = node.root().join("plugins_registry");
+    std::os::unix::fs::symlink(&registry, other.root().join("plugins_registry")).unwrap();
+    fs::rename(&driver.socket, registry.join("other-reg.sock")).unwrap();
+    let error = Driver::open(other.settings()).await.unwrap_err();
+    assert!(error.to_string().contains("other-reg.sock"), "{error}");
+    driver.cancel.cancel();
+    driver.served.await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn kubelet_is_told_who_serves_where_and_any_caller_ends_with_it() {
+    let (node, filler) = (Node::new(), Filler::ready());
+    let settings = DriverSettings {
+        any_caller: true,
+        ..node.settings()
+    };
+    let (driver, _) = node.start_with(settings, &filler).await;
+    let asked = node.pod("a");
+    driver.publish(asked.publish(false)).await.unwrap();
+    driver.unpublish(asked.unpublish()).await.unwrap();
+
+    let mut kubelet = RegistrationClient::new(channel(&driver.socket).await);
+    let info = kubelet.get_info(InfoRequest {}).await.unwrap().into_inner();
+    assert_eq!((&*info.r#type, &*info.name), ("CSIPlugin", NAME));
+    assert_eq!(info.supported_versions, ["1.0.0"]);
+    assert!(Path::new(&info.endpoint).exists());
+    let status = RegistrationStatus {
+        plugin_registered: true,
+        error: String::new(),
+    };
+    kubelet.notify_registration_status(status).await.unwrap();
+    assert_eq!(*driver.registration.borrow(), Registration::Registered);
+    let status = driver.publish(asked.publish(false)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn without_shared_mounts_the_driver_does_not_begin() {
+    let node = Node::new();
+    let private = node.root().join("pods");
+    rustix::mount::mount_bind(&private, &private).unwrap();
+    rustix::mount::mount_change(&private, rustix::mount::MountPropagationFlags::PRIVATE).unwrap();
+    let error = Driver::open(node.settings()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("is not a shared mount") && text.contains("Bidirectional"),
+        "{text}"
+    );
+    rustix::mount::unmount(&private, rustix::mount::UnmountFlags::empty()).unwrap();
+}
