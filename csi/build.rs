@@ -2,7 +2,7 @@
 //! hand there, so that neither `protoc` nor a copy of the protocols is needed.
 use std::{env, error::Error, fs, path::Path};
 
-use tonic_build::manual::{Builder, Method, Service};
+use tonic_build::manual::{Builder, Method, Service, ServiceBuilder};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -99,6 +99,6 @@ fn service(package: &str, name: &str, methods: &[(&str, &str, &str, &str)]) -> S
     });
     let service = Service::builder().name(name).package(package);
     methods
-        .fold(service, |service, method| service.method(method))
+        .fold(service, ServiceBuilder::method)
         .build()
 }

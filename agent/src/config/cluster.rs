@@ -1,5 +1,5 @@
 //! The configuration follows the cluster's two objects.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use certagent_core::config::{Problem, Settings, Severity, Source};
 use futures::{StreamExt as _, stream::select};
@@ -7,7 +7,7 @@ use kube::{
     Client,
     api::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -25,6 +25,8 @@ const KINDS: [(&str, &str); 2] = [
     ("WorkloadCertificateConfig", "workloadcertificateconfigs"),
     ("TrustConfig", "trustconfigs"),
 ];
+/// An API server that does not answer is waited for so long before an earlier configuration counts.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The only name that counts.
 const NAME: &str = "default";
 
@@ -59,9 +61,19 @@ pub fn follow(
         looked: [None, None],
     };
     let follow = async move {
-        follower.take();
         let mut events = Box::pin(events);
-        while let Some((which, looked)) = events.next().await {
+        let mut patience = Box::pin(sleep(PATIENCE));
+        let mut is_patient = true;
+        loop {
+            let (which, looked) = tokio::select! {
+                Some(event) = events.next() => event,
+                () = &mut patience, if is_patient => {
+                    is_patient = false;
+                    follower.take();
+                    continue;
+                }
+                else => break,
+            };
             if let Some(place) = follower.looked.get_mut(which) {
                 // While the API server is away, what was seen last counts.
                 if !matches!(
@@ -71,7 +83,9 @@ pub fn follow(
                     *place = Some(looked);
                 }
             }
-            follower.take();
+            if !is_patient || follower.looked.iter().all(Option::is_some) {
+                follower.take();
+            }
         }
     };
     let task = tokio::spawn(async move {
@@ -107,7 +121,10 @@ impl Follower {
                     }
                     Err(bad) => {
                         let texts = bad.problems.iter().filter(|one| one.is_error());
-                        let texts: Vec<_> = texts.map(ToString::to_string).collect();
+                        let texts = texts.map(ToString::to_string);
+                        let texts: Vec<_> = texts
+                            .map(|text| text.trim_start_matches("error: ").to_owned())
+                            .collect();
                         Some(texts.join("; "))
                     }
                 }
@@ -122,8 +139,9 @@ impl Follower {
             active,
         };
         if *self.sender.borrow() != now {
-            if let Some(problem) = &now.problem {
-                warn!("the configuration of the cluster: {problem}");
+            // What is active tells its own changes.
+            if let (Some(problem), None) = (&now.problem, &now.active) {
+                warn!("there is no configuration yet: {problem}");
             }
             self.sender.send_replace(now);
         }
