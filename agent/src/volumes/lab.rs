@@ -90,6 +90,11 @@ impl Site {
         }
     }
 
+    /// The roots in force.
+    pub(super) fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&self.volumes.context.trust.borrow())
+    }
+
     pub(super) fn root(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
