@@ -2,11 +2,11 @@
 use std::{os::unix::fs::symlink, path::PathBuf};
 
 use certagent_core::config::TrustAnchor;
-use certagent_emulator::{Code, Fault, FaultRule, Method};
+use certagent_emulator::{Code, Fault};
 use futures::future::join;
 use jiff::SignedDuration;
 
-use super::lab::{Site, eventually, guarded, open_below, pod};
+use super::lab::{Site, always, eventually, guarded, open_below, pod};
 use crate::{
     cas::lab::refusal,
     clock::Clock as _,
@@ -14,11 +14,6 @@ use crate::{
     trust::{self, Trust},
     volume::VolumeState,
 };
-
-/// A request for a certificate that meets this.
-fn always(fault: Fault) -> Vec<FaultRule> {
-    vec![FaultRule::always(fault).on(Method::CreateCertificate)]
-}
 
 #[tokio::test]
 async fn what_is_kept_of_a_pods_volume_is_beside_it() {
