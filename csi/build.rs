@@ -98,7 +98,5 @@ fn service(package: &str, name: &str, methods: &[(&str, &str, &str, &str)]) -> S
             .build()
     });
     let service = Service::builder().name(name).package(package);
-    methods
-        .fold(service, ServiceBuilder::method)
-        .build()
+    methods.fold(service, ServiceBuilder::method).build()
 }

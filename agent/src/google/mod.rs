@@ -13,7 +13,7 @@ mod scrub;
 mod sts;
 mod subject;
 #[cfg(test)]
-mod token_lab;
+pub(crate) mod token_lab;
 
 use std::{ffi::OsString, fmt, path::Path, sync::Arc, time::Duration};
 

@@ -187,7 +187,8 @@ pub(super) fn caller(path: &Path) -> Caller {
     Caller::Workload(SubjectToken::File(path.into()))
 }
 
-pub(super) fn token(account: &str, generation: u32) -> String {
+/// A token of a service account in the namespace `default`, good for a day from noon.
+pub(crate) fn token(account: &str, generation: u32) -> String {
     jwt(&json!({
         "iss": "https://issuer.example", "sub": format!("system:serviceaccount:default:{account}"),
         "aud": "demo.svc.id.goog", "jti": generation,

@@ -1,6 +1,7 @@
 //! One volume that the agent holds: its directory, its record, and what is known of the
 //! certificate in it.
 mod found;
+mod recover;
 mod trust;
 
 use std::{
@@ -23,6 +24,8 @@ use certagent_svid::{
 };
 use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
+
+pub use recover::recover;
 
 use crate::{
     google::{Caller, SubjectToken},

@@ -27,6 +27,7 @@ use crate::{
     held::Assignment,
     kube::DriverObject,
     status::VolumeStatus,
+    trust::Trust,
     volume::VolumeId,
     volumes::Volumes,
 };
@@ -45,6 +46,15 @@ pub struct NodeSettings {
     pub token_audience: Option<String>,
 }
 
+/// What supplies volumes, once there is a configuration.
+#[derive(Clone)]
+pub struct Supply {
+    /// The set of volumes.
+    pub volumes: Arc<Volumes>,
+    /// The roots in force.
+    pub trust: watch::Receiver<Arc<Trust>>,
+}
+
 /// Fills the volumes of pods with credentials.
 pub struct NodeContent {
     settings: NodeSettings,
@@ -52,7 +62,7 @@ pub struct NodeContent {
     config: watch::Receiver<ConfigState>,
     driver_object: watch::Receiver<DriverObject>,
     /// There is none before the first configuration.
-    volumes: watch::Receiver<Option<Arc<Volumes>>>,
+    supply: watch::Receiver<Option<Supply>>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -62,6 +72,8 @@ struct Known {
     entries: BTreeMap<CsiVolumeId, Entry>,
     /// Volumes of an earlier process, of which nothing but the place is known.
     places: BTreeMap<CsiVolumeId, ContentDir>,
+    /// Those of them that are bound and have no record.
+    unrecorded: Vec<FoundVolume>,
 }
 
 struct Entry {
@@ -70,20 +82,20 @@ struct Entry {
 }
 
 impl NodeContent {
-    /// Fills volumes by `volumes`, as soon as there is a configuration to fill them by.
+    /// Fills volumes by `supply`, as soon as there is a configuration to fill them by.
     pub fn new(
         settings: NodeSettings,
         clock: SharedClock,
         config: watch::Receiver<ConfigState>,
         driver_object: watch::Receiver<DriverObject>,
-        volumes: watch::Receiver<Option<Arc<Volumes>>>,
+        supply: watch::Receiver<Option<Supply>>,
     ) -> Self {
         Self {
             settings,
             clock,
             config,
             driver_object,
-            volumes,
+            supply,
             known: Arc::default(),
         }
     }
@@ -105,31 +117,38 @@ impl NodeContent {
     pub fn resume(&self, found: Vec<FoundVolume>) {
         for volume in found {
             let id = volume.dir.id.clone();
-            let is_bound = !volume.targets.is_empty();
-            match resume::assignment(&self.settings, &volume) {
-                Ok(Some((assignment, token))) if is_bound => {
-                    self.know(&id, assignment, token);
-                }
+            lock(&self.known)
+                .places
+                .insert(id.clone(), volume.dir.clone());
+            if volume.targets.is_empty() {
                 // Kubelet asks again for what it has not got, and says whose it is.
-                Ok(_) => {}
-                Err(problem) if is_bound => {
-                    error!(volume = %id, %problem,
-                        "this volume is not renewed until kubelet says whose it is; its files stay");
-                }
-                Err(problem) => warn!(volume = %id, %problem),
+                continue;
             }
-            lock(&self.known).places.insert(id, volume.dir);
+            match resume::recorded(&self.settings, &volume.dir) {
+                Some((assignment, token)) => drop(self.know(&id, assignment, token)),
+                None => lock(&self.known).unrecorded.push(volume),
+            }
         }
         self.supply_all();
     }
 
-    /// Has every volume that is known supplied: called when there are volumes at last.
+    /// Has every volume that is known supplied: called when there is a supply at last.
     pub fn supply_all(&self) {
-        let Some(volumes) = self.volumes.borrow().clone() else {
+        let Some(supply) = self.supply.borrow().clone() else {
             return;
         };
+        let unrecorded = std::mem::take(&mut lock(&self.known).unrecorded);
+        for volume in unrecorded {
+            let trust = Arc::clone(&supply.trust.borrow());
+            let id = volume.dir.id.clone();
+            match resume::recovered(&self.settings, &volume, &trust, self.clock.now()) {
+                Ok((assignment, token)) => drop(self.know(&id, assignment, token)),
+                Err(problem) => error!(volume = %id, problem,
+                    "this volume is not renewed until kubelet says whose it is; its files stay"),
+            }
+        }
         for (id, entry) in &lock(&self.known).entries {
-            supply(&volumes, id, entry.assignment.clone());
+            publish(&supply.volumes, id, entry.assignment.clone());
         }
     }
 
@@ -142,7 +161,8 @@ impl NodeContent {
     ) -> Option<Arc<Volumes>> {
         let entry = Entry { assignment, token };
         lock(&self.known).entries.insert(id.clone(), entry);
-        self.volumes.borrow().clone()
+        let supply = self.supply.borrow();
+        supply.as_ref().map(|supply| Arc::clone(&supply.volumes))
     }
 
     /// Whose volume it is by what kubelet says now, with the token that it brought.
@@ -197,8 +217,8 @@ impl VolumeContent for NodeContent {
             lock(&self.known).entries.remove(&dir.id);
             return Err(self.no_config());
         };
-        supply(&volumes, &dir.id, assignment);
-        volumes.retry(&wanted);
+        publish(&volumes, &dir.id, assignment);
+        volumes.hasten(&wanted);
         loop {
             // Made before the look, so that no change falls between the two.
             let changed = volumes.changed();
@@ -234,8 +254,8 @@ impl VolumeContent for NodeContent {
             Ok((assignment, token)) => {
                 let wanted = VolumeId::of(&assignment.path);
                 if let Some(volumes) = self.know(id, assignment.clone(), token) {
-                    supply(&volumes, id, assignment);
-                    volumes.retry(&wanted);
+                    publish(&volumes, id, assignment);
+                    volumes.hasten(&wanted);
                 }
             }
             Err(problem) => {
@@ -250,8 +270,8 @@ impl VolumeContent for NodeContent {
             known.places.remove(id);
             known.entries.remove(id)
         };
-        let volumes = self.volumes.borrow().clone();
-        if let Some((entry, volumes)) = entry.zip(volumes) {
+        let supply = self.supply.borrow().clone();
+        if let Some((entry, Supply { volumes, .. })) = entry.zip(supply) {
             let volume = VolumeId::of(&entry.assignment.path);
             volumes.release(&volume).await;
             info!(volume = %id, spiffe_id = %entry.assignment.spiffe_id, "the volume was given back");
@@ -260,7 +280,7 @@ impl VolumeContent for NodeContent {
 }
 
 /// What is wrong with the volume now is tried again by the set itself.
-fn supply(volumes: &Volumes, id: &CsiVolumeId, assignment: Assignment) {
+fn publish(volumes: &Volumes, id: &CsiVolumeId, assignment: Assignment) {
     if let Err(problem) = volumes.publish(assignment) {
         warn!(volume = %id, %problem);
     }

@@ -3,55 +3,46 @@
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use certagent_core::{plan, request::SubjectMode};
-use certagent_csi::FoundVolume;
+use certagent_csi::{ContentDir, FoundVolume};
 use certagent_svid::SpiffeId;
+use jiff::Timestamp;
 use tracing::warn;
 
 use super::{NodeSettings, pod};
 use crate::{
     google::PodToken,
-    held::Assignment,
+    held::{self, Assignment},
+    trust::Trust,
     volume::{PodRecord, read_record},
 };
 
-/// What the volume is assigned, with a place for its pod's token; none if nothing was issued for
-/// it.
-pub(super) fn assignment(
+/// What the record says that the volume is assigned, with a place for its pod's token.
+pub(super) fn recorded(
     settings: &NodeSettings,
-    volume: &FoundVolume,
-) -> Result<Option<(Assignment, Option<PodToken>)>, String> {
-    let dir = &volume.dir;
-    let recorded = match read_record(&dir.root) {
-        Ok(record) => record,
-        Err(problem) => {
-            warn!(volume = %dir.id, %problem, "it is rebuilt from the credential");
-            None
-        }
-    };
-    let recorded = recorded.and_then(|record| {
-        let spiffe_id = SpiffeId::new(&record.spiffe_id).ok()?;
-        Some((spiffe_id, record.pod?))
-    });
-    let (spiffe_id, record) = match recorded {
-        Some(recorded) => recorded,
-        None => match certagent_credentials::read(&dir.data()) {
-            Ok(credential) => rebuilt(volume, credential.spiffe_id().clone())?,
-            // Nothing was issued for it, or nothing that could be renewed.
-            Err(_) => return Ok(None),
-        },
-    };
-    let token = (settings.subject_mode == SubjectMode::ReflectedSpiffe)
-        .then(|| pod::place(&record.namespace, &record.name, &record.service_account));
-    let assignment = pod::of_record(dir, spiffe_id, record, token.clone());
-    Ok(Some((assignment, token)))
+    dir: &ContentDir,
+) -> Option<(Assignment, Option<PodToken>)> {
+    let record = read_record(&dir.root);
+    let record = record
+        .inspect_err(|problem| warn!(volume = %dir.id, %problem))
+        .ok()??;
+    let spiffe_id = SpiffeId::new(&record.spiffe_id).ok()?;
+    Some(assigned(settings, dir, spiffe_id, record.pod?))
 }
 
-/// The pod of a volume whose record is lost: its uid by the mount, its service account by the
-/// certificate, its group by the directory.
-fn rebuilt(volume: &FoundVolume, spiffe_id: SpiffeId) -> Result<(SpiffeId, PodRecord), String> {
-    let (namespace, service_account) = plan::workload_names(&spiffe_id).ok_or_else(|| {
-        format!("the certificate in it is for {spiffe_id}, which is no service account's")
-    })?;
+/// The same for a volume whose record is lost: the pod's uid by the mount, its service account by a
+/// certificate that proves itself, its group by the directory.
+pub(super) fn recovered(
+    settings: &NodeSettings,
+    volume: &FoundVolume,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<(Assignment, Option<PodToken>), &'static str> {
+    let data = volume.dir.data();
+    let spiffe_id = held::recover(&data, trust, now)
+        .ok_or("it has neither a record nor a credential that proves itself")?;
+    let names = plan::workload_names(&spiffe_id);
+    let (namespace, service_account) =
+        names.ok_or("the certificate in it is for no service account")?;
     let target = volume.targets.first();
     let record = PodRecord {
         uid: target
@@ -60,9 +51,21 @@ fn rebuilt(volume: &FoundVolume, spiffe_id: SpiffeId) -> Result<(SpiffeId, PodRe
         name: "of an unknown name".to_owned(),
         namespace: namespace.to_owned(),
         service_account: service_account.to_owned(),
-        fs_group: group(&volume.dir.data()),
+        fs_group: group(&data),
     };
-    Ok((spiffe_id, record))
+    Ok(assigned(settings, &volume.dir, spiffe_id, record))
+}
+
+fn assigned(
+    settings: &NodeSettings,
+    dir: &ContentDir,
+    spiffe_id: SpiffeId,
+    pod: PodRecord,
+) -> (Assignment, Option<PodToken>) {
+    let token = (settings.subject_mode == SubjectMode::ReflectedSpiffe)
+        .then(|| pod::place(&pod.namespace, &pod.name, &pod.service_account));
+    let assignment = pod::of_record(dir, spiffe_id, pod, token.clone());
+    (assignment, token)
 }
 
 /// The group that the directory was given to; none where everybody reads it.

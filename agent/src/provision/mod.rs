@@ -126,11 +126,15 @@ impl ProvisionError {
             Some(remaining) => backoff::renewal(failures, remaining),
             None => backoff::first_issue(failures),
         };
-        let asked = match self {
+        self.retry_after().map_or(wait, |asked| wait.max(asked))
+    }
+
+    /// How long whoever was asked wants to be left alone, by its own word.
+    pub fn retry_after(&self) -> Option<SignedDuration> {
+        match self {
             Self::Issue { error, .. } => error.retry_after().and_then(|wait| wait.try_into().ok()),
             _ => None,
-        };
-        asked.map_or(wait, |asked: SignedDuration| wait.max(asked))
+        }
     }
 }
 

@@ -17,10 +17,9 @@ use crate::{
     config::{ActiveConfig, ConfigFiles, ConfigState, cluster},
     google::IdentityChoice,
     kube::{self, DriverObject},
-    node::{NodeContent, NodeSettings},
+    node::{NodeContent, NodeSettings, Supply},
     trust::Distrust,
     volume::StateDir,
-    volumes::Volumes,
 };
 
 /// A volume holds a key, a chain, and every trust domain's roots, three times over while they
@@ -145,7 +144,7 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
     };
     tasks.push(task);
 
-    let (volumes_there, volumes) = watch::channel(None);
+    let (supply_there, supply) = watch::channel(None);
     let settings = NodeSettings {
         trust_domain,
         subject_mode,
@@ -156,7 +155,7 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
         Arc::clone(&clock),
         config.clone(),
         driver_object,
-        volumes.clone(),
+        supply.clone(),
     );
     content.resume(found);
     let content = Arc::new(content);
@@ -176,7 +175,7 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
     let start = start_engine(
         engine,
         config,
-        volumes_there,
+        supply_there,
         Arc::clone(&content),
         cancel.clone(),
     );
@@ -185,10 +184,10 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
     let registration = driver.registration();
     if let Some(address) = admin {
         let statuses = move || {
-            volumes
-                .borrow()
+            let supply = supply.borrow();
+            supply
                 .as_ref()
-                .map_or_else(Vec::new, |v| v.statuses())
+                .map_or_else(Vec::new, |supply| supply.volumes.statuses())
         };
         let readiness = Readiness::Told(Arc::new(move || registered(&registration.borrow())));
         let server = admin::start(
@@ -255,7 +254,7 @@ struct Starting {
 async fn start_engine(
     starting: Starting,
     mut config: watch::Receiver<ConfigState>,
-    volumes: watch::Sender<Option<Arc<Volumes>>>,
+    supply: watch::Sender<Option<Supply>>,
     content: Arc<NodeContent>,
     cancel: CancellationToken,
 ) {
@@ -282,7 +281,10 @@ async fn start_engine(
         }
     };
     info!("there is a configuration: volumes are filled by it");
-    volumes.send_replace(Some(Arc::clone(&engine.volumes)));
+    supply.send_replace(Some(Supply {
+        volumes: Arc::clone(&engine.volumes),
+        trust: engine.trust.clone(),
+    }));
     content.supply_all();
     while let Some(Ok(())) = cancel.run_until_cancelled(config.changed()).await {
         let newer = config.borrow_and_update().active.clone();

@@ -64,6 +64,34 @@ impl VolumeDir {
     /// From here on the path is not used again: a link that leads to the directory is followed
     /// now and never more.
     pub fn open(path: &Path, access: &Access) -> Result<Self, VolumeError> {
+        let volume = Self::look(path, access)?;
+        match flock(&volume.directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::AGAIN) => {
+                return Err(VolumeError::Held {
+                    path: path.to_owned(),
+                });
+            }
+            Err(error) => {
+                return Err(VolumeError::below(path, None, "lock it", error.into()));
+            }
+        }
+        volume.recover()?;
+        Ok(volume)
+    }
+
+    /// The credential that is published in the volume at `path`, which somebody else may hold;
+    /// `None` if nothing is. Nothing is changed, and no link leads out of the volume.
+    pub fn peek(path: &Path) -> Result<Option<Snapshot>, VolumeError> {
+        let reading = Access {
+            allow_disk: true,
+            ..Access::default()
+        };
+        Self::look(path, &reading)?.read_current()
+    }
+
+    /// The volume's directory, open, and not locked yet.
+    fn look(path: &Path, access: &Access) -> Result<Self, VolumeError> {
         let canonical = path
             .canonicalize()
             .map_err(|source| VolumeError::open(path, source))?;
@@ -77,27 +105,14 @@ impl VolumeDir {
             let (path, filesystem) = (path.to_owned(), filesystem.to_string());
             return Err(VolumeError::OnDisk { path, filesystem });
         }
-        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::AGAIN) => {
-                return Err(VolumeError::Held {
-                    path: path.to_owned(),
-                });
-            }
-            Err(error) => {
-                return Err(VolumeError::below(path, None, "lock it", error.into()));
-            }
-        }
-        let volume = Self {
+        Ok(Self {
             path: path.to_owned(),
             id: VolumeId::of(&canonical),
             directory,
             access: *access,
             on_disk,
             turn: Mutex::new(()),
-        };
-        volume.recover()?;
-        Ok(volume)
+        })
     }
 
     /// The path as it was given: for messages only.

@@ -73,6 +73,8 @@ pub(super) enum Outcome {
         reason: &'static str,
         text: String,
         is_hopeless: bool,
+        /// Whoever was asked wants to be left alone until then.
+        alone_until: Option<Timestamp>,
     },
 }
 
@@ -108,6 +110,9 @@ impl Volumes {
             reason: error.reason(),
             text: error.to_string(),
             is_hopeless: error.is_hopeless() && !provision::is_open(&held),
+            alone_until: error
+                .retry_after()
+                .and_then(|wait| now.saturating_add(wait).ok()),
         });
         Some(Done {
             held: stays.then_some(held),
@@ -197,6 +202,7 @@ impl Volumes {
             reason: "volume",
             text: error.to_string(),
             is_hopeless: false,
+            alone_until: None,
         };
         Done {
             held: None,

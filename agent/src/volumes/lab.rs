@@ -8,7 +8,7 @@ use certagent_core::{
     config::{Config, TrustAnchor, VolumeSpec},
     plan,
 };
-use certagent_emulator::Method;
+use certagent_emulator::{Fault, FaultRule, Method};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -88,6 +88,11 @@ impl Site {
             cancel,
             task,
         }
+    }
+
+    /// The roots in force.
+    pub(super) fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&self.volumes.context.trust.borrow())
     }
 
     pub(super) fn root(&self, name: &str) -> PathBuf {
@@ -189,6 +194,11 @@ pub(super) fn pod(name: &str) -> PodRecord {
         service_account: "web".to_owned(),
         fs_group: Some(2000),
     }
+}
+
+/// Every request for a certificate meets this.
+pub(super) fn always(fault: Fault) -> Vec<FaultRule> {
+    vec![FaultRule::always(fault).on(Method::CreateCertificate)]
 }
 
 /// Open descriptors of this process that lead to `root` or below it.

@@ -62,6 +62,10 @@ struct Entry {
     status: VolumeStatus,
     turn: Option<Turn>,
     slot: Slot,
+    /// After a failure: whoever was asked wants to be left alone until then.
+    alone_until: Option<Timestamp>,
+    /// Somebody wants it to be tried again soon, should the job at work fail.
+    hastened: bool,
     /// Must not be worked on again: it was given up, or given to another identity, meanwhile.
     outdated: bool,
 }
@@ -74,6 +78,13 @@ enum Slot {
     Idle(Box<Held>),
     /// With the job that works on it.
     Working(Running),
+}
+
+impl Entry {
+    /// When it may be tried again at the earliest.
+    fn soonest(&self, now: Timestamp) -> Timestamp {
+        self.alone_until.map_or(now, |until| until.max(now))
+    }
 }
 
 impl Volumes {
@@ -111,6 +122,8 @@ impl Volumes {
             entry.status.is_hopeless = false;
             entry.assignment = assignment;
             entry.turn = None;
+            entry.alone_until = None;
+            entry.hastened = false;
             if !entry.outdated {
                 set.schedule.set(id.clone(), now, Priority::New);
             }
@@ -158,6 +171,8 @@ impl Volumes {
                 status,
                 turn: None,
                 slot,
+                alone_until: None,
+                hastened: false,
                 outdated: false,
             },
         );
@@ -193,7 +208,7 @@ impl Volumes {
             let now = self.context.clock.now();
             if now < seen {
                 warn!(back_by = %(seen.duration_since(now)), "the clock was set back; looking at every volume");
-                self.hasten(now, |_| true);
+                self.hasten_all(now, |_| true);
                 places_due = now;
             }
             seen = now;
@@ -234,13 +249,13 @@ impl Volumes {
                 () = self.wake.notified() => {}
                 Ok(()) = config.changed() => {
                     // What was denied or invalid may be neither any more.
-                    self.hasten(self.context.clock.now(), |status| status.failures > 0);
+                    self.hasten_all(self.context.clock.now(), |status| status.failures > 0);
                 }
                 Ok(()) = trust.changed() => {
                     let newer = Arc::clone(&trust.borrow_and_update());
                     let may_help = newer.may_help_after(&trusted);
                     let now = self.context.clock.now();
-                    self.hasten(now, |status| may_help || status.failures == 0);
+                    self.hasten_all(now, |status| may_help || status.failures == 0);
                     // The others get the new bundles, and ask nobody before their time.
                     self.look_again(now);
                     trusted = newer;
@@ -281,15 +296,32 @@ impl Volumes {
         }
     }
 
-    /// Tries a volume again now, if its last attempt failed: what it lacked may have come. A pool
-    /// that wants to be left alone is, all the same.
-    pub fn retry(&self, id: &VolumeId) {
+    /// Tries a volume again now whose last attempt failed, because what it failed for may be better:
+    /// a pod's token has come. Where a service asked to be left alone, it is tried when that time is
+    /// over; and where it is being tried now, at once after another failure. A volume without trouble
+    /// is left alone.
+    pub fn hasten(&self, id: &VolumeId) {
         let now = self.context.clock.now();
-        self.hasten(now, |status| status.id == *id && status.failures > 0);
-        self.wake.notify_one();
+        let mut set = self.lock();
+        let Set {
+            entries, schedule, ..
+        } = &mut *set;
+        let Some(entry) = entries.get_mut(id) else {
+            return;
+        };
+        if matches!(entry.slot, Slot::Working(_)) {
+            entry.hastened = true;
+        } else if entry.status.failures > 0 {
+            let at = entry.soonest(now);
+            entry.status.next_attempt = entry.status.next_attempt.min(at);
+            entry.status.is_hopeless &= entry.status.next_attempt > now;
+            schedule.hasten(id, at);
+            self.wake.notify_one();
+            self.changed.notify_waiters();
+        }
     }
 
-    fn hasten(&self, now: Timestamp, which: impl Fn(&VolumeStatus) -> bool) {
+    fn hasten_all(&self, now: Timestamp, which: impl Fn(&VolumeStatus) -> bool) {
         let mut set = self.lock();
         let Set {
             entries, schedule, ..
@@ -406,10 +438,13 @@ impl Volumes {
         let versions = self.versions();
         let is_current = done.saw == versions;
         let failed = entry.status.failures > 0;
-        let next = if is_current || (failed && !versions.may_help_after(&done.saw)) {
-            done.next
-        } else {
+        let hastened = std::mem::take(&mut entry.hastened) && failed;
+        let next = if !is_current && (!failed || versions.may_help_after(&done.saw)) {
             now
+        } else if hastened {
+            entry.soonest(now).min(done.next)
+        } else {
+            done.next
         };
         entry.status.next_attempt = next;
         entry.status.is_hopeless &= next > now;
@@ -441,11 +476,13 @@ impl Volumes {
                 status.failures = 0;
                 status.last_error = None;
                 status.is_hopeless = false;
+                entry.alone_until = None;
             }
             Outcome::Failed {
                 reason,
                 text,
                 is_hopeless,
+                alone_until,
             } => {
                 self.context.metrics.failed(reason);
                 status.failures = status.failures.saturating_add(1);
@@ -464,6 +501,7 @@ impl Volumes {
                 }
                 status.last_error = Some(text.clone());
                 status.is_hopeless = *is_hopeless;
+                entry.alone_until = *alone_until;
             }
         }
     }
@@ -495,6 +533,9 @@ fn brief(span: SignedDuration) -> String {
 
 #[cfg(test)]
 mod lab;
+
+#[cfg(test)]
+mod hasten_tests;
 
 #[cfg(test)]
 mod tests;

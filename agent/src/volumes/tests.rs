@@ -1,16 +1,19 @@
 //! Volumes as a node driver has them.
-use std::path::PathBuf;
+use std::{os::unix::fs::symlink, path::PathBuf};
 
-use certagent_emulator::{Code, Fault, FaultRule, Method};
+use certagent_core::config::TrustAnchor;
+use certagent_emulator::{Code, Fault};
 use futures::future::join;
+use jiff::SignedDuration;
 
-use super::lab::{Site, eventually, guarded, open_below, pod};
-use crate::{cas::lab::refusal, volume::VolumeState};
-
-/// A request for a certificate that meets this.
-fn always(fault: Fault) -> Vec<FaultRule> {
-    vec![FaultRule::always(fault).on(Method::CreateCertificate)]
-}
+use super::lab::{Site, always, eventually, guarded, open_below, pod};
+use crate::{
+    cas::lab::refusal,
+    clock::Clock as _,
+    held::recover,
+    trust::{self, Trust},
+    volume::VolumeState,
+};
 
 #[tokio::test]
 async fn what_is_kept_of_a_pods_volume_is_beside_it() {
@@ -160,5 +163,35 @@ async fn a_plan_that_cannot_be_is_hopeless_until_the_configuration_is_another() 
     site.edit(|config| config.trust.stores = stores);
     let status = site.until(&id, |status| status.certificate.is_some()).await;
     assert!(!status.is_hopeless);
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_identity_is_recovered_from_what_proves_itself_and_from_nothing_else() {
+    let site = Site::start().await;
+    let id = site.publish("web-1");
+    let data = site.assignment("web-1").path;
+    let other = site.assignment("web-2").path;
+    let trust = site.trust();
+    let now = || site.clock.now();
+    assert_eq!(recover(&other, &trust, now()), None, "nothing is published");
+    site.until(&id, |status| status.certificate.is_some()).await;
+
+    let expected = Some(site.assignment("web-1").spiffe_id);
+    // Also while the volume is held, and after the certificate's end.
+    assert_eq!(recover(&data, &trust, now()), expected);
+    let later = now() + SignedDuration::from_hours(48);
+    assert_eq!(recover(&data, &trust, later), expected);
+
+    // A pod that leads the agent to the credential of another.
+    symlink(data.join("..data"), other.join("..data")).unwrap();
+    assert_eq!(recover(&other, &trust, now()), None);
+    assert_eq!(recover(&site.root("missing"), &trust, now()), None);
+    // One that makes its own CA, or a domain whose roots are not known.
+    let anchors = [TrustAnchor::Pem(trust::lab::root("its own"))];
+    let foreign = trust::lab::config(&[("demo.svc.id.goog", &anchors)]);
+    assert_eq!(recover(&data, &Trust::new(&foreign.trust), now()), None);
+    let none = trust::lab::config(&[]);
+    assert_eq!(recover(&data, &Trust::new(&none.trust), now()), None);
     site.stop().await;
 }
