@@ -6,7 +6,7 @@ use certagent_emulator::{ApiError, Code, Fault, Method};
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 
-use super::lab::{Site, always};
+use super::super::lab::{Site, always};
 use crate::{
     cas::{
         CasClient, Endpoint, Roots,

@@ -1,4 +1,5 @@
 //! The set of volumes: one task that looks at each when it is due. What is done then is in `job`.
+mod hasten;
 mod job;
 mod release;
 
@@ -78,13 +79,6 @@ enum Slot {
     Idle(Box<Held>),
     /// With the job that works on it.
     Working(Running),
-}
-
-impl Entry {
-    /// When it may be tried again at the earliest.
-    fn soonest(&self, now: Timestamp) -> Timestamp {
-        self.alone_until.map_or(now, |until| until.max(now))
-    }
 }
 
 impl Volumes {
@@ -296,54 +290,6 @@ impl Volumes {
         }
     }
 
-    /// Tries a volume again now whose last attempt failed, because what it failed for may be better:
-    /// a pod's token has come. Where a service asked to be left alone, it is tried when that time is
-    /// over; and where it is being tried now, at once after another failure. A volume without trouble
-    /// is left alone.
-    pub fn hasten(&self, id: &VolumeId) {
-        let now = self.context.clock.now();
-        let mut set = self.lock();
-        let Set {
-            entries, schedule, ..
-        } = &mut *set;
-        let Some(entry) = entries.get_mut(id) else {
-            return;
-        };
-        if matches!(entry.slot, Slot::Working(_)) {
-            entry.hastened = true;
-        } else if entry.status.failures > 0 {
-            let at = entry.soonest(now);
-            entry.status.next_attempt = entry.status.next_attempt.min(at);
-            entry.status.is_hopeless &= entry.status.next_attempt > now;
-            schedule.hasten(id, at);
-            self.wake.notify_one();
-            self.changed.notify_waiters();
-        }
-    }
-
-    fn hasten_all(&self, now: Timestamp, which: impl Fn(&VolumeStatus) -> bool) {
-        let mut set = self.lock();
-        let Set {
-            entries, schedule, ..
-        } = &mut *set;
-        for (id, entry) in entries.iter_mut().filter(|(_, entry)| which(&entry.status)) {
-            entry.status.next_attempt = entry.status.next_attempt.min(now);
-            entry.status.is_hopeless = false;
-            schedule.hasten(id, now);
-        }
-    }
-
-    /// Every volume is looked at now; when it is tried again after a failure stays as it is.
-    fn look_again(&self, now: Timestamp) {
-        let mut set = self.lock();
-        let Set {
-            entries, schedule, ..
-        } = &mut *set;
-        for id in entries.keys() {
-            schedule.hasten(id, now);
-        }
-    }
-
     /// The first volume of this priority that is due, as a job that keeps its permit until it ends.
     fn next_job(
         self: &Arc<Self>,
@@ -533,9 +479,6 @@ fn brief(span: SignedDuration) -> String {
 
 #[cfg(test)]
 mod lab;
-
-#[cfg(test)]
-mod hasten_tests;
 
 #[cfg(test)]
 mod tests;
