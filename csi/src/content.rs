@@ -94,7 +94,7 @@ pub struct PodVolume {
     pub fs_group: Option<u32>,
     /// The pod's own `volumeAttributes`; nothing of kubelet's is among them.
     pub attributes: BTreeMap<String, String>,
-    /// The pod's tokens by audience, where the CSIDriver object asks for some.
+    /// The pod's tokens by audience, where the `CSIDriver` object asks for some.
     pub tokens: BTreeMap<String, ServiceAccountToken>,
 }
 

@@ -133,8 +133,9 @@ impl Places {
 /// `pkg/volume/csi/csi_plugin.go`): `csi-` and the SHA-256 of pod uid and volume name.
 pub fn inline_volume_id(pod_uid: &str, volume_name: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(format!("{pod_uid}{volume_name}")).into();
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("csi-{hex}")
+    digest
+        .iter()
+        .fold("csi-".to_owned(), |id, byte| id + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -12,17 +12,17 @@ fn places() -> Places {
     )
 }
 
-fn capability_of(access_type: AccessType) -> Option<VolumeCapability> {
-    Some(VolumeCapability {
+fn capability_of(access_type: AccessType) -> VolumeCapability {
+    VolumeCapability {
         access_type: Some(access_type),
         access_mode: Some(AccessMode { mode: 1 }),
-    })
+    }
 }
 
 fn mount_with(group: &str) -> Option<VolumeCapability> {
-    capability_of(AccessType::Mount(MountVolume {
+    Some(capability_of(AccessType::Mount(MountVolume {
         volume_mount_group: group.to_owned(),
-    }))
+    })))
 }
 
 /// What kubelet sends for the volume `certs` of a pod.
@@ -113,7 +113,7 @@ fn what_does_not_fit_together_is_refused_with_what_it_is() {
             "volume_capability is missing",
         ),
         (
-            |r| r.volume_capability = capability_of(AccessType::Block(BlockVolume {})),
+            |r| r.volume_capability = Some(capability_of(AccessType::Block(BlockVolume {}))),
             "no block volumes",
         ),
         (

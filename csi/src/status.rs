@@ -54,8 +54,8 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// THE ONE PLACE in which a code is chosen. Kubelet takes Unavailable, Aborted and
-    /// DeadlineExceeded as not final: on these it unpublishes when the pod goes.
+    /// THE ONE PLACE in which a code is chosen. Kubelet takes `Unavailable`, `Aborted`
+    /// and `DeadlineExceeded` as not final: on these it unpublishes when the pod goes.
     fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
@@ -75,7 +75,11 @@ impl CallError {
 impl From<CallError> for Status {
     fn from(error: CallError) -> Self {
         let mut message = error.to_string();
-        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        let longest = (0..=LONGEST_MESSAGE).rev();
+        let end = longest
+            .into_iter()
+            .find(|end| message.is_char_boundary(*end));
+        message.truncate(end.unwrap_or_default());
         Self::new(error.code(), message)
     }
 }

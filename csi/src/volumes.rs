@@ -29,9 +29,9 @@ use crate::{
 
 /// A volume that was never bound is forgotten when nobody has asked for it for so long: after some
 /// errors kubelet never says that a pod has gone.
-const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How often it is looked for such volumes.
-const LOOK: Duration = Duration::from_mins(1);
+const LOOK: Duration = Duration::from_secs(60);
 
 pub(crate) struct VolumeSettings {
     pub(crate) places: Places,

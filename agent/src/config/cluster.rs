@@ -107,29 +107,16 @@ impl Follower {
     /// Makes what was seen last active, or says why not.
     fn take(&mut self) {
         let found = found(&self.looked, &self.settings);
-        let problem = match &mut self.active {
-            Some((activation, _)) => {
-                activation.take(found);
-                None
+        let mut problem = None;
+        if let Some((activation, _)) = &mut self.active {
+            activation.take(found);
+        } else {
+            let (state, metrics) = (&self.state, Arc::clone(&self.metrics));
+            match Activation::start(&self.settings, state, metrics, found) {
+                Ok(active) => self.active = Some(active),
+                Err(bad) => problem = Some(errors(&bad.problems)),
             }
-            None => {
-                let (state, metrics) = (&self.state, Arc::clone(&self.metrics));
-                match Activation::start(&self.settings, state, metrics, found) {
-                    Ok(active) => {
-                        self.active = Some(active);
-                        None
-                    }
-                    Err(bad) => {
-                        let texts = bad.problems.iter().filter(|one| one.is_error());
-                        let texts = texts.map(ToString::to_string);
-                        let texts: Vec<_> = texts
-                            .map(|text| text.trim_start_matches("error: ").to_owned())
-                            .collect();
-                        Some(texts.join("; "))
-                    }
-                }
-            }
-        };
+        }
         let active = self
             .active
             .as_ref()
@@ -146,6 +133,15 @@ impl Follower {
             self.sender.send_replace(now);
         }
     }
+}
+
+/// All errors in one line.
+fn errors(problems: &[Problem]) -> String {
+    let errors = problems.iter().filter(|problem| problem.is_error());
+    let errors: Vec<_> = errors
+        .map(|error| error.to_string().trim_start_matches("error: ").to_owned())
+        .collect();
+    errors.join("; ")
 }
 
 /// What both objects say together.

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn object(kind: &str, spec: Value) -> Option<Looked> {
+fn object(kind: &str, spec: &Value) -> Looked {
     let object = json!({
         "apiVersion": "security.cloud.google.com/v1",
         "kind": kind,
@@ -15,11 +15,11 @@ fn object(kind: &str, spec: Value) -> Option<Looked> {
     )))
 }
 
-fn certificates(validity: i64) -> Option<Looked> {
+fn certificates(validity: i64) -> Looked {
     let pool = "//privateca.googleapis.com/projects/p/locations/l/caPools/issuing";
     object(
         "WorkloadCertificateConfig",
-        json!({
+        &json!({
             "certificateAuthorityConfig": {
                 "certificateAuthorityServiceConfig": { "endpointURI": pool },
             },
@@ -30,26 +30,29 @@ fn certificates(validity: i64) -> Option<Looked> {
     )
 }
 
-fn trust() -> Option<Looked> {
+fn trust() -> Looked {
     let root = "//privateca.googleapis.com/projects/p/locations/l/caPools/root";
     object(
         "TrustConfig",
-        json!({ "trustStores": [{
+        &json!({ "trustStores": [{
             "trustDomain": "p.svc.id.goog",
             "trustAnchors": [{ "certificateAuthorityServiceURI": root }],
         }]}),
     )
 }
 
-fn texts(looked: [Option<Looked>; 2]) -> Vec<String> {
-    let found = found(&looked, &Settings::default());
+fn texts(looked: &[Option<Looked>; 2]) -> Vec<String> {
+    let found = found(looked, &Settings::default());
     assert!(found.config.is_none());
     found.problems.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn both_objects_without_errors_are_a_configuration() {
-    let found = found(&[certificates(86_400), trust()], &Settings::default());
+    let found = found(
+        &[Some(certificates(86_400)), Some(trust())],
+        &Settings::default(),
+    );
     assert_eq!(found.problems, []);
     let config = found.config.unwrap();
     assert_eq!(config.certificates.validity.as_secs(), 86_400);
@@ -60,23 +63,23 @@ fn both_objects_without_errors_are_a_configuration() {
 #[test]
 fn what_is_missing_is_told_by_its_name_and_nothing_else_is() {
     assert_eq!(
-        texts([Some(Looked::Missing), trust()]),
+        texts(&[Some(Looked::Missing), Some(trust())]),
         ["error: there is no WorkloadCertificateConfig named default in the cluster; apply one"]
     );
     let away = Looked::Unknown("the API server is away".to_owned());
     assert_eq!(
-        texts([Some(away), Some(Looked::Missing)]),
+        texts(&[Some(away), Some(Looked::Missing)]),
         [
             "error: the API server is away",
             "error: there is no TrustConfig named default in the cluster; apply one"
         ]
     );
-    assert_eq!(texts([None, None]).len(), 2);
+    assert_eq!(texts(&[None, None]).len(), 2);
 }
 
 #[test]
 fn what_is_wrong_with_an_object_is_told_by_its_field_and_not_by_a_line() {
-    let texts = texts([certificates(-1), trust()]);
+    let texts = texts(&[Some(certificates(-1)), Some(trust())]);
     assert_eq!(texts.len(), 1);
     let begin = "error: WorkloadCertificateConfig/default: spec.validityDurationSeconds: ";
     assert!(texts[0].starts_with(begin), "{}", texts[0]);

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::objects::{Looked, look};
 
-/// What the CSIDriver object makes of the driver. Each text is for the event of a pod.
+/// What the `CSIDriver` object makes of the driver. Each text is for the event of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DriverObject {
     /// Not known yet, or any more.
@@ -21,7 +21,7 @@ pub enum DriverObject {
     Right,
 }
 
-/// Follows the CSIDriver object of a name until `cancel`. With `tokens`, it must make kubelet bring
+/// Follows the `CSIDriver` object of a name until `cancel`. With `tokens`, it must make kubelet bring
 /// the pods' tokens, again and again.
 pub fn follow(
     client: Client,
@@ -106,10 +106,11 @@ mod tests {
         object
     }
 
+    type Change = fn(&mut CSIDriverSpec);
+
     #[test]
     fn what_the_object_lacks_is_named() {
         assert_eq!(judge(&object(|_| {}), true), DriverObject::Right);
-        type Change = fn(&mut CSIDriverSpec);
         let cases: [(Change, bool, Option<&str>); 6] = [
             (
                 |spec| spec.pod_info_on_mount = None,

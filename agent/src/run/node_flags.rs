@@ -1,5 +1,8 @@
 //! From the flags of `certagent node` to its options.
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
+use certagent_csi::DriverSettings;
 
 use super::{UsageError, endpoint, identity, node};
 use crate::{
@@ -7,8 +10,16 @@ use crate::{
     clock::SharedClock,
     config::ConfigFiles,
     google::IdentityMode,
+    node::NodeSettings,
     shutdown,
 };
+
+/// A volume holds a key, a chain, and every trust domain's roots, three times over while they
+/// change.
+const VOLUME_BYTES: u64 = 2 << 20;
+const VOLUME_INODES: u64 = 256;
+/// Kubelet waits for 120 s.
+const PUBLISH_WAIT: Duration = Duration::from_secs(100);
 
 /// Runs a node driver until a signal comes.
 pub(super) async fn run(args: NodeArgs, clock: SharedClock) -> Result<Exit> {
@@ -22,19 +33,28 @@ pub(super) async fn run(args: NodeArgs, clock: SharedClock) -> Result<Exit> {
             [] => node::ConfigSource::Cluster(args.settings()),
             paths => node::ConfigSource::Files(ConfigFiles::new(paths.to_vec(), args.settings())),
         },
+        driver: DriverSettings {
+            name: args.driver_name,
+            kubelet_root: args.kubelet_root,
+            node_id: args.node_name,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            volume_size: VOLUME_BYTES,
+            volume_inodes: VOLUME_INODES,
+            publish_wait: PUBLISH_WAIT,
+            any_caller: args.unsafe_any_caller,
+        },
+        node: NodeSettings {
+            trust_domain: args.trust_domain,
+            subject_mode: identity.mode().subject_mode(),
+            token_audience: args.token_audience,
+        },
         endpoint,
         identity,
-        trust_domain: args.trust_domain,
-        token_audience: args.token_audience,
-        node_name: args.node_name,
-        driver_name: args.driver_name,
-        kubelet_root: args.kubelet_root,
-        kubeconfig: args.kubeconfig,
         distrust: args.distrust.iter().copied().collect(),
-        state_dir: args.state_dir,
         quota_share: args.quota_share,
+        kubeconfig: args.kubeconfig,
+        state_dir: args.state_dir,
         admin: args.admin,
-        any_caller: args.unsafe_any_caller,
         clock,
     };
     node::run(options, cancel).await?;
