@@ -10,9 +10,9 @@ fn object(kind: &str, spec: &Value) -> Looked {
         "spec": spec,
         "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
     });
-    Some(Looked::Found(Box::new(
+    Looked::Found(Box::new(
         serde_json::from_value(object).unwrap(),
-    )))
+    ))
 }
 
 fn certificates(validity: i64) -> Looked {
