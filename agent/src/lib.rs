@@ -22,6 +22,7 @@ pub mod held;
 pub mod inspect;
 pub mod issuer;
 pub mod keys;
+pub mod kube;
 pub mod limit;
 mod logging;
 pub mod provision;
