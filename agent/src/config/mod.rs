@@ -1,8 +1,10 @@
 //! The configuration that is active, and how it follows its source.
 //!
-//! `files` reads files and directories, `reload` watches them, `activation` makes active what is
-//! good, `last_good` keeps what worked last over a restart. What the objects mean is decided in `certagent_core::config`.
+//! `files` reads files and directories, `reload` watches them, `cluster` follows the objects of a
+//! cluster, `activation` makes active what is good, `last_good` keeps what worked last over a
+//! restart. What the objects mean is decided in `certagent_core::config`.
 mod activation;
+mod cluster;
 mod files;
 mod last_good;
 mod reload;
@@ -11,6 +13,7 @@ use std::{collections::BTreeSet, fmt::Display, sync::Arc};
 
 use certagent_core::config::{CertificatePolicy, Config, Problem, Workload};
 
+pub use cluster::{ClusterConfig, ClusterState};
 pub use files::{ConfigFiles, FileError, Found};
 
 /// The configuration that certificates are issued by now.

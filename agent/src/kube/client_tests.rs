@@ -53,9 +53,15 @@ async fn a_good_kubeconfig_gives_a_client_without_a_word_to_the_server() {
 
 #[tokio::test]
 async fn credentials_that_cannot_be_used_are_told_without_being_shown() {
-    let text = error(&file("{client-certificate-data: c2VjcmV0, client-key-data: c2VjcmV0}")).await;
+    let text = error(&file(
+        "{client-certificate-data: c2VjcmV0, client-key-data: c2VjcmV0}",
+    ))
+    .await;
     assert!(text.contains("credentials"), "{text}");
-    assert!(!text.contains("c2VjcmV0") && !text.contains("secret"), "{text}");
+    assert!(
+        !text.contains("c2VjcmV0") && !text.contains("secret"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -153,9 +153,7 @@ async fn follow(
             Err(error) => {
                 let is_known = !matches!(*sender.borrow(), DriverObject::Unknown { .. });
                 match Trouble::of(&error) {
-                    Some(trouble) if !is_known => {
-                        DriverObject::unknown(driver, Some(&trouble))
-                    }
+                    Some(trouble) if !is_known => DriverObject::unknown(driver, Some(&trouble)),
                     _ => continue,
                 }
             }
@@ -166,9 +164,10 @@ async fn follow(
             is_new
         });
         if is_new {
-            match now.problem() {
-                Some(problem) => warn!("{problem}"),
-                None => info!(driver, "the CSIDriver object is as it has to be"),
+            if let Some(problem) = now.problem() {
+                warn!("{problem}");
+            } else {
+                info!(driver, "the CSIDriver object is as it has to be");
             }
         }
     }

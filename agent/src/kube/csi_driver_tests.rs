@@ -46,7 +46,10 @@ fn what_is_missing_is_named_with_the_manifest_that_brings_it() {
         };
         assert!(message.contains(lacks), "{message}");
         assert!(message.contains(DRIVER), "{message}");
-        assert!(message.ends_with("apply deploy/csidriver-reflected.yaml"), "{message}");
+        assert!(
+            message.ends_with("apply deploy/csidriver-reflected.yaml"),
+            "{message}"
+        );
     }
 }
 
@@ -55,12 +58,22 @@ fn tokens_matter_only_to_a_driver_that_needs_them() {
     let spec = json!({"podInfoOnMount": true, "volumeLifecycleModes": ["Ephemeral"]});
     assert_eq!(judge(&spec, &Tokens::NotNeeded), DriverObject::Right);
     let wrong = judge(&json!({}), &Tokens::NotNeeded);
-    assert!(wrong.problem().unwrap().ends_with("apply deploy/csidriver.yaml"));
+    assert!(
+        wrong
+            .problem()
+            .unwrap()
+            .ends_with("apply deploy/csidriver.yaml")
+    );
 }
 
 #[test]
 fn no_object_is_told_with_what_to_apply() {
     let missing = DriverObject::judge(None, DRIVER, &Tokens::NotNeeded);
     assert!(matches!(missing, DriverObject::Missing { .. }));
-    assert!(missing.problem().unwrap().ends_with("apply deploy/csidriver.yaml"));
+    assert!(
+        missing
+            .problem()
+            .unwrap()
+            .ends_with("apply deploy/csidriver.yaml")
+    );
 }

@@ -58,3 +58,6 @@ impl Kind {
         format!("{}.{GROUP}", self.plural())
     }
 }
+
+#[cfg(test)]
+mod deploy_tests;

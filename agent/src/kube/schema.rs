@@ -97,12 +97,12 @@ pub fn definitions() -> Result<Vec<CustomResourceDefinition>, serde_json::Error>
         .into_iter()
         .zip([certificates, trust])
         .map(|(kind, (description, spec, status))| {
-            serde_json::from_value(definition(kind, description, spec, status))
+            serde_json::from_value(definition(kind, description, &spec, &status))
         })
         .collect()
 }
 
-fn definition(kind: Kind, description: &str, spec: Value, status: Value) -> Value {
+fn definition(kind: Kind, description: &str, spec: &Value, status: &Value) -> Value {
     let singular = kind.name().to_lowercase();
     let (label, ours) = OURS;
     json!({
@@ -187,9 +187,8 @@ fn simplify(schema: &mut Schema) {
             merge(object, real);
         }
     }
-    let says_nothing = |default: &Value| {
-        default.is_null() || *default == json!([]) || *default == json!("")
-    };
+    let says_nothing =
+        |default: &Value| default.is_null() || *default == json!([]) || *default == json!("");
     if object.get("default").is_some_and(says_nothing) {
         object.remove("default");
     }

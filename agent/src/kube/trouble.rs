@@ -18,14 +18,18 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    /// None for what a watch goes through from time to time and heals by itself.
+    /// None for what leaves the object as it is known: a watch that breaks begins anew by itself,
+    /// and whether it has is not told. Where it lasts, the object is read anew, which fails aloud.
     pub(crate) fn of(error: &watcher::Error) -> Option<Self> {
         match error {
-            watcher::Error::InitialListFailed(error)
-            | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => Self::of_call(error),
-            watcher::Error::WatchError(status) => Self::of_status(status),
+            watcher::Error::InitialListFailed(error) => Self::of_call(error),
             watcher::Error::NoResourceVersion => Some(Self::Unreachable(error.to_string())),
+            watcher::Error::WatchStartFailed(_)
+            | watcher::Error::WatchError(_)
+            | watcher::Error::WatchFailed(_) => {
+                tracing::debug!(%error, "a watch broke and begins anew");
+                None
+            }
         }
     }
 
