@@ -34,6 +34,9 @@ pub(crate) struct NodeArgs {
     /// How the API server is reached [default: the pod's service account, else `$KUBECONFIG`]
     #[arg(long, value_name = "FILE", value_parser = value::path)]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// Run by definitions and a `CSIDriver` object that somebody else has installed
+    #[arg(long, env = "CERTAGENT_ADOPT_FOREIGN_OBJECTS")]
+    pub(crate) adopt_foreign_objects: bool,
     /// How CA Service is reached.
     #[command(flatten)]
     pub(crate) ca: CaArgs,
@@ -69,7 +72,7 @@ pub(crate) struct NodeArgs {
     /// How pods' tokens are exchanged.
     #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,
-    /// Which of a pod's tokens is exchanged, by its audience, if kubelet brings several
+    /// Which of a pod's tokens is exchanged: its audience in tokenRequests of the `CSIDriver` object
     #[arg(long, value_name = "AUDIENCE", env = "CERTAGENT_TOKEN_AUDIENCE")]
     #[arg(help_heading = "With --identity reflected")]
     pub(crate) token_audience: Option<String>,

@@ -63,6 +63,43 @@ impl Activation {
                 instead; `certagent validate` shows what to correct"
             );
         }
+        let seen = Seen { sources, problems };
+        Ok(Self::begin(keeper, metrics, config, problem, seen))
+    }
+
+    /// Begins with the last good configuration of an earlier process because the source, for the
+    /// reason `why`, says nothing yet. None if there is no such configuration.
+    pub(crate) fn resume(
+        settings: &Settings,
+        state: &Arc<StateDir>,
+        metrics: Arc<Metrics>,
+        why: &str,
+    ) -> Option<(Self, watch::Receiver<Arc<ActiveConfig>>)> {
+        let keeper = Keeper {
+            state: Arc::clone(state),
+        };
+        let config = Found::check(keeper.kept()?, settings).config?;
+        warn!("the last good configuration, of an earlier start, is used meanwhile: {why}");
+        let seen = Seen {
+            sources: Vec::new(),
+            problems: Vec::new(),
+        };
+        Some(Self::begin(
+            keeper,
+            metrics,
+            config,
+            Some(why.to_owned()),
+            seen,
+        ))
+    }
+
+    fn begin(
+        keeper: Keeper,
+        metrics: Arc<Metrics>,
+        config: Config,
+        problem: Option<String>,
+        seen: Seen,
+    ) -> (Self, watch::Receiver<Arc<ActiveConfig>>) {
         metrics.config_valid(problem.is_none());
         let (sender, receiver) = watch::channel(Arc::new(ActiveConfig {
             config: Arc::new(config),
@@ -73,9 +110,9 @@ impl Activation {
             keeper,
             metrics,
             sender,
-            seen: Seen { sources, problems },
+            seen,
         };
-        Ok((activation, receiver))
+        (activation, receiver)
     }
 
     /// This is what was looked at last.

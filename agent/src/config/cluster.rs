@@ -1,179 +1,336 @@
-//! The configuration follows the cluster's two objects.
+//! The configuration follows the two objects of a cluster.
 use std::{sync::Arc, time::Duration};
 
 use certagent_core::config::{Problem, Settings, Severity, Source};
-use futures::{StreamExt as _, stream::select};
+use futures::{Stream, StreamExt as _, pin_mut, stream};
 use kube::{
-    Client,
+    Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind},
+    runtime::{WatchStreamExt as _, watcher},
 };
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use serde_json::json;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{ActiveConfig, ConfigState, Found, activation::Activation};
+use super::{ActiveConfig, BadConfig, Found, activation::Activation};
 use crate::{
     admin::Metrics,
-    kube::{Looked, look},
+    kube::{GROUP, Kind, Trouble, VERSION},
     volume::StateDir,
 };
 
-const GROUP: &str = "security.cloud.google.com";
-const VERSION: &str = "v1";
-/// Kinds and plurals of the two objects.
-const KINDS: [(&str, &str); 2] = [
-    ("WorkloadCertificateConfig", "workloadcertificateconfigs"),
-    ("TrustConfig", "trustconfigs"),
-];
-/// An API server that does not answer is waited for so long before an earlier configuration counts.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The only name that counts.
+/// The name that counts. There can be others only where the definitions are not ours.
 const NAME: &str = "default";
 
-/// Follows the two objects of the cluster until `cancel`. Before the first pair without errors
-/// there is no active configuration, unless an earlier process kept one.
-pub fn follow(
-    client: &Client,
-    settings: Settings,
-    state: Arc<StateDir>,
-    metrics: Arc<Metrics>,
-    cancel: CancellationToken,
-) -> (watch::Receiver<ConfigState>, JoinHandle<()>) {
-    let (sender, receiver) = watch::channel(ConfigState::default());
-    let [certificates, trust] = KINDS.map(|(kind, plural)| {
-        let kind = GroupVersionKind::gvk(GROUP, VERSION, kind);
-        look(
-            client.clone(),
-            &ApiResource::from_gvk_with_plural(&kind, plural),
-            NAME,
-        )
-    });
-    let events = select(
-        certificates.map(|looked| (0, looked)),
-        trust.map(|looked| (1, looked)),
-    );
-    let mut follower = Follower {
-        settings,
-        state,
-        metrics,
-        sender,
-        active: None,
-        looked: [None, None],
-    };
-    let follow = async move {
-        let mut events = Box::pin(events);
-        let mut patience = Box::pin(sleep(PATIENCE));
-        let mut is_patient = true;
-        loop {
-            let (which, looked) = tokio::select! {
-                Some(event) = events.next() => event,
-                () = &mut patience, if is_patient => {
-                    is_patient = false;
-                    follower.take();
-                    continue;
-                }
-                else => break,
-            };
-            if let Some(place) = follower.looked.get_mut(which) {
-                // While the API server is away, what was seen last counts.
-                if !matches!(
-                    (&*place, &looked),
-                    (Some(Looked::Found(_)), Looked::Unknown(_))
-                ) {
-                    *place = Some(looked);
-                }
-            }
-            if !is_patient || follower.looked.iter().all(Option::is_some) {
-                follower.take();
-            }
-        }
-    };
-    let task = tokio::spawn(async move {
-        cancel.run_until_cancelled(follow).await;
-    });
-    (receiver, task)
+/// What brings the two kinds into a cluster.
+const MANIFEST: &str = "crds.yaml";
+
+/// So long after the start the last good configuration of an earlier process is used, if the API
+/// server has not said anything.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of the configuration of a cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterState {
+    /// What certificates are issued by now; none before there is the first good pair of objects.
+    pub active: Option<Arc<ActiveConfig>>,
+    /// What is wrong with the objects or with reading them, and what to do, for a pod's event.
+    /// With a configuration that is active it stays in force nevertheless.
+    pub problem: Option<String>,
+}
+
+/// Follows `WorkloadCertificateConfig/default` and `TrustConfig/default`.
+#[derive(Debug)]
+pub struct ClusterConfig;
+
+impl ClusterConfig {
+    /// Follows the objects until `cancel`.
+    ///
+    /// Gives a state at once. As long as no object could be read, in this process or an earlier
+    /// one, nothing is active.
+    pub fn start(
+        client: &Client,
+        settings: Settings,
+        state: &Arc<StateDir>,
+        metrics: Arc<Metrics>,
+        cancel: CancellationToken,
+    ) -> watch::Receiver<ClusterState> {
+        let (follower, receiver) = Follower::new(settings, state, metrics);
+        let events = stream::select(
+            events(client.clone(), Kind::Certificates),
+            events(client.clone(), Kind::Trust),
+        );
+        let follow = Box::pin(follower.run(events));
+        tokio::spawn(async move { cancel.run_until_cancelled(follow).await });
+        receiver
+    }
+}
+
+/// What the API server says of an object: as it is now, or that there is none.
+type Event = Result<Option<DynamicObject>, watcher::Error>;
+
+fn events(client: Client, kind: Kind) -> impl Stream<Item = (Kind, Event)> {
+    let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind.name());
+    let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
+    let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    watcher::watch_object(api, NAME)
+        .default_backoff()
+        .map(move |event| (kind, event))
+}
+
+/// One object, as far as it is known.
+#[derive(Debug, Default, PartialEq)]
+enum Seen {
+    #[default]
+    Unknown,
+    Absent,
+    Deleted,
+    There(Source),
+}
+
+/// Both objects.
+#[derive(Debug, Default)]
+struct Objects {
+    certificates: Seen,
+    trust: Seen,
 }
 
 struct Follower {
     settings: Settings,
     state: Arc<StateDir>,
     metrics: Arc<Metrics>,
-    sender: watch::Sender<ConfigState>,
-    active: Option<(Activation, watch::Receiver<Arc<ActiveConfig>>)>,
-    looked: [Option<Looked>; 2],
+    objects: Objects,
+    /// Why an object cannot be read now; in the order of the kinds.
+    troubles: [Option<Trouble>; 2],
+    /// What is wrong with the objects.
+    wrong: Option<String>,
+    activation: Option<(Activation, watch::Receiver<Arc<ActiveConfig>>)>,
+    has_tried_earlier: bool,
+    sender: watch::Sender<ClusterState>,
+}
+
+impl Objects {
+    fn observe(&mut self, kind: Kind, object: Option<&DynamicObject>) {
+        let seen = match kind {
+            Kind::Certificates => &mut self.certificates,
+            Kind::Trust => &mut self.trust,
+        };
+        *seen = match (object, &*seen) {
+            (Some(object), _) => Seen::There(source(kind, object)),
+            (None, Seen::There(_) | Seen::Deleted) => Seen::Deleted,
+            (None, _) => Seen::Absent,
+        };
+    }
+
+    /// What both say, once both are known.
+    fn found(&self, settings: &Settings) -> Option<Found> {
+        let (mut sources, mut missing) = (Vec::new(), Vec::new());
+        for (kind, seen) in [
+            (Kind::Certificates, &self.certificates),
+            (Kind::Trust, &self.trust),
+        ] {
+            match seen {
+                Seen::Unknown => return None,
+                Seen::There(source) => sources.push(source.clone()),
+                Seen::Absent => missing.push(problem(format!(
+                    "there is no {} named {NAME}; apply one",
+                    kind.name()
+                ))),
+                Seen::Deleted => missing.push(problem(format!(
+                    "the {} named {NAME} was deleted; apply one",
+                    kind.name()
+                ))),
+            }
+        }
+        let mut found = Found::check(sources, settings);
+        if !missing.is_empty() {
+            found.config = None;
+            // It knows of no object that is missing but those above.
+            found.problems.retain(|problem| problem.line > 0);
+            found.problems.splice(0..0, missing);
+        }
+        for problem in &mut found.problems {
+            without_place(problem);
+        }
+        Some(found)
+    }
 }
 
 impl Follower {
-    /// Makes what was seen last active, or says why not.
-    fn take(&mut self) {
-        let found = found(&self.looked, &self.settings);
-        let mut problem = None;
-        if let Some((activation, _)) = &mut self.active {
-            activation.take(found);
-        } else {
-            let (state, metrics) = (&self.state, Arc::clone(&self.metrics));
-            match Activation::start(&self.settings, state, metrics, found) {
-                Ok(active) => self.active = Some(active),
-                Err(bad) => problem = Some(errors(&bad.problems)),
-            }
-        }
-        let active = self
-            .active
-            .as_ref()
-            .map(|(_, active)| Arc::clone(&active.borrow()));
-        let now = ConfigState {
-            problem: problem.or_else(|| active.as_ref()?.problem.clone()),
-            active,
+    fn new(
+        settings: Settings,
+        state: &Arc<StateDir>,
+        metrics: Arc<Metrics>,
+    ) -> (Self, watch::Receiver<ClusterState>) {
+        let (sender, receiver) = watch::channel(ClusterState::default());
+        let follower = Self {
+            settings,
+            state: Arc::clone(state),
+            metrics,
+            objects: Objects::default(),
+            troubles: [None, None],
+            wrong: None,
+            activation: None,
+            has_tried_earlier: false,
+            sender,
         };
-        if *self.sender.borrow() != now {
-            // What is active tells its own changes.
-            if let (Some(problem), None) = (&now.problem, &now.active) {
-                warn!("there is no configuration yet: {problem}");
+        follower.publish();
+        (follower, receiver)
+    }
+
+    async fn run(mut self, events: impl Stream<Item = (Kind, Event)>) {
+        pin_mut!(events);
+        // A deadline of the network, so it is real time.
+        let patience = tokio::time::sleep(PATIENCE);
+        pin_mut!(patience);
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some((kind, event)) => self.take(kind, event),
+                    None => return,
+                },
+                () = &mut patience, if !self.has_tried_earlier => self.resume(),
             }
-            self.sender.send_replace(now);
         }
     }
-}
 
-/// All errors in one line.
-fn errors(problems: &[Problem]) -> String {
-    let errors = problems.iter().filter(|problem| problem.is_error());
-    let errors: Vec<_> = errors
-        .map(|error| error.to_string().trim_start_matches("error: ").to_owned())
-        .collect();
-    errors.join("; ")
-}
+    fn take(&mut self, kind: Kind, event: Event) {
+        let trouble = match &event {
+            Ok(_) => None,
+            Err(error) => match Trouble::of(error) {
+                None => return,
+                some => some,
+            },
+        };
+        let [certificates, trust] = &mut self.troubles;
+        *match kind {
+            Kind::Certificates => certificates,
+            Kind::Trust => trust,
+        } = trouble;
+        match event {
+            Ok(object) => {
+                self.objects.observe(kind, object.as_ref());
+                if let Some(found) = self.objects.found(&self.settings) {
+                    self.activate(found);
+                }
+            }
+            Err(_) => self.resume(),
+        }
+        self.publish();
+    }
 
-/// What both objects say together.
-fn found(looked: &[Option<Looked>; 2], settings: &Settings) -> Found {
-    let (mut sources, mut troubles) = (Vec::new(), Vec::new());
-    for ((kind, _), looked) in KINDS.iter().zip(looked) {
-        match looked {
-            Some(Looked::Found(object)) => sources.push(source(kind, object)),
-            Some(Looked::Missing) => troubles.push(format!(
-                "there is no {kind} named {NAME} in the cluster; apply one"
-            )),
-            Some(Looked::Unknown(reason)) => troubles.push(reason.clone()),
-            None => troubles.push(format!(
-                "the API server was not asked for {kind}/{NAME} yet"
-            )),
+    fn activate(&mut self, found: Found) {
+        self.has_tried_earlier = true;
+        self.wrong = errors(&found.problems);
+        if let Some((activation, _)) = &mut self.activation {
+            activation.take(found);
+            return;
+        }
+        let metrics = Arc::clone(&self.metrics);
+        match Activation::start(&self.settings, &self.state, metrics, found) {
+            Ok(activation) => self.activation = Some(activation),
+            Err(BadConfig { .. }) => self.metrics.config_valid(false),
         }
     }
-    let mut found = Found::check(sources, settings);
-    // Where a text that was made of an object has a line and a column, nobody can look there.
-    for problem in &mut found.problems {
-        (problem.file, problem.line, problem.column) = (String::new(), 0, 0);
+
+    /// Uses what an earlier process kept, until something better is known.
+    fn resume(&mut self) {
+        if self.has_tried_earlier || self.activation.is_some() {
+            return;
+        }
+        self.has_tried_earlier = true;
+        let why = self.problem().unwrap_or_default();
+        let metrics = Arc::clone(&self.metrics);
+        self.activation = Activation::resume(&self.settings, &self.state, metrics, &why);
+        self.publish();
     }
-    if !troubles.is_empty() {
-        found.config = None;
-        // What one object lacks without the other is no problem of its own.
-        found.problems.retain(|problem| problem.object.is_some());
-        found.problems.extend(troubles.into_iter().map(trouble));
+
+    /// Everything that there is to say now.
+    fn problem(&self) -> Option<String> {
+        let mut said: Vec<String> = match &self.troubles {
+            [Some(certificates), Some(trust)] if certificates == trust => {
+                vec![certificates.explain("the configuration", MANIFEST)]
+            }
+            troubles => Kind::ALL
+                .into_iter()
+                .zip(troubles)
+                .filter_map(|(kind, trouble)| {
+                    let object = format!("{}/{NAME}", kind.name());
+                    Some(trouble.as_ref()?.explain(&object, MANIFEST))
+                })
+                .collect(),
+        };
+        said.extend(self.wrong.clone());
+        if said.is_empty() && self.is_waiting() {
+            said.push(
+                "the API server has not answered yet, so the configuration is not known".to_owned(),
+            );
+        }
+        (!said.is_empty()).then(|| said.join("\n"))
     }
-    found
+
+    fn is_waiting(&self) -> bool {
+        let Objects {
+            certificates,
+            trust,
+        } = &self.objects;
+        *certificates == Seen::Unknown || *trust == Seen::Unknown
+    }
+
+    fn publish(&self) {
+        let active = self.activation.as_ref();
+        let now = ClusterState {
+            active: active.map(|(_, active)| Arc::clone(&active.borrow())),
+            problem: self.problem(),
+        };
+        // What is wrong with the objects themselves is told by who makes them active.
+        let is_told = now.active.is_some() && self.troubles.iter().all(Option::is_none);
+        let before = self.sender.borrow().problem.clone();
+        if let Some(problem) = now
+            .problem
+            .as_ref()
+            .filter(|problem| !is_told && before.as_ref() != Some(*problem))
+        {
+            warn!("{problem}");
+        }
+        self.sender.send_if_modified(|before| {
+            let is_new = *before != now;
+            before.clone_from(&now);
+            is_new
+        });
+    }
 }
 
-fn trouble(message: String) -> Problem {
+/// The object as a file would have it, without what only the API server writes.
+fn source(kind: Kind, object: &DynamicObject) -> Source {
+    let generation = object.metadata.generation;
+    let generation = generation.map_or_else(String::new, |one| format!(" (generation {one})"));
+    let mut text = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": kind.name(),
+        "metadata": {"name": object.metadata.name},
+    });
+    if let Some(spec) = object.data.get("spec") {
+        text["spec"] = spec.clone();
+    }
+    Source {
+        name: format!("{}/{NAME}{generation}", kind.name()),
+        text: text.to_string(),
+    }
+}
+
+/// A line of a rendered object means nothing to whoever wrote the object.
+fn without_place(problem: &mut Problem) {
+    problem.line = 0;
+    problem.column = 0;
+    if !problem.file.is_empty() {
+        // The name of the source says which object it is.
+        problem.object = None;
+    }
+}
+
+fn problem(message: String) -> Problem {
     Problem {
         severity: Severity::Error,
         file: String::new(),
@@ -186,19 +343,19 @@ fn trouble(message: String) -> Problem {
     }
 }
 
-/// The object as a text: only what a person wrote.
-fn source(kind: &str, object: &DynamicObject) -> Source {
-    let spec = object.data.get("spec").cloned().unwrap_or_default();
-    let text = serde_json::json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": kind,
-        "metadata": { "name": object.metadata.name },
-        "spec": spec,
-    });
-    Source {
-        name: format!("{kind}/{NAME}"),
-        text: text.to_string(),
-    }
+/// The errors, one a line.
+fn errors(problems: &[Problem]) -> Option<String> {
+    let errors: Vec<_> = problems
+        .iter()
+        .filter(|problem| problem.is_error())
+        .map(|problem| {
+            let shown = problem.to_string();
+            // In a pod's event everything is an error.
+            let shown = shown.strip_prefix("error: ").unwrap_or(&shown);
+            shown.replacen(": error: ", ": ", 1)
+        })
+        .collect();
+    (!errors.is_empty()).then(|| errors.join("\n"))
 }
 
 #[cfg(test)]

@@ -1,86 +1,413 @@
-use serde_json::{Value, json};
+use std::io;
+
+use kube::core::Status;
+use serde_json::Value;
+use tempfile::TempDir;
 
 use super::*;
+use crate::config::fixture::Objects as Fixture;
 
-fn object(kind: &str, spec: &Value) -> Looked {
-    let object = json!({
-        "apiVersion": "security.cloud.google.com/v1",
-        "kind": kind,
-        "metadata": { "name": "default", "generation": 3, "managedFields": [] },
-        "spec": spec,
-        "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
-    });
-    Looked::Found(Box::new(
-        serde_json::from_value(object).unwrap(),
-    ))
+/// The two objects of a cluster, each of some generation.
+fn object(kind: Kind, generation: i64, fixture: &Fixture) -> DynamicObject {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&fixture.yaml()).unwrap();
+    let mut object = documents
+        .into_iter()
+        .find(|document| document["kind"] == kind.name())
+        .unwrap();
+    object["metadata"]["generation"] = generation.into();
+    object["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
+    object["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    serde_json::from_value(object).unwrap()
 }
 
-fn certificates(validity: i64) -> Looked {
-    let pool = "//privateca.googleapis.com/projects/p/locations/l/caPools/issuing";
-    object(
-        "WorkloadCertificateConfig",
-        &json!({
-            "certificateAuthorityConfig": {
-                "certificateAuthorityServiceConfig": { "endpointURI": pool },
-            },
-            "keyAlgorithm": { "ecdsa": { "curve": "P256" } },
-            "validityDurationSeconds": validity,
-            "rotationWindowPercentage": 50,
-        }),
-    )
+fn fixture() -> Fixture {
+    Fixture {
+        workloads: &[],
+        ..Fixture::default()
+    }
 }
 
-fn trust() -> Looked {
-    let root = "//privateca.googleapis.com/projects/p/locations/l/caPools/root";
-    object(
-        "TrustConfig",
-        &json!({ "trustStores": [{
-            "trustDomain": "p.svc.id.goog",
-            "trustAnchors": [{ "certificateAuthorityServiceURI": root }],
-        }]}),
-    )
+fn away() -> Event {
+    let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+    let error = kube::Error::Service(Box::new(refused));
+    Err(watcher::Error::InitialListFailed(error))
 }
 
-fn texts(looked: &[Option<Looked>; 2]) -> Vec<String> {
-    let found = found(looked, &Settings::default());
-    assert!(found.config.is_none());
-    found.problems.iter().map(ToString::to_string).collect()
+fn answer(code: u16, message: &str) -> Event {
+    let status = Status {
+        code,
+        message: message.to_owned(),
+        ..Status::default()
+    };
+    let error = kube::Error::Api(Box::new(status));
+    Err(watcher::Error::InitialListFailed(error))
+}
+
+struct Lab {
+    state: Arc<StateDir>,
+    _directory: TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        Self {
+            state: Arc::new(StateDir::open(directory.path(), true).unwrap()),
+            _directory: directory,
+        }
+    }
+
+    fn start(&self) -> Cluster {
+        let metrics = Arc::new(Metrics::default());
+        let (follower, state) = Follower::new(Settings::default(), &self.state, metrics);
+        Cluster { follower, state }
+    }
+}
+
+struct Cluster {
+    follower: Follower,
+    state: watch::Receiver<ClusterState>,
+}
+
+impl Cluster {
+    fn event(&mut self, kind: Kind, event: Event) -> ClusterState {
+        self.follower.take(kind, event);
+        self.state.borrow().clone()
+    }
+
+    fn apply(&mut self, kind: Kind, generation: i64, fixture: &Fixture) -> ClusterState {
+        self.event(kind, Ok(Some(object(kind, generation, fixture))))
+    }
+
+    fn both(&mut self) -> ClusterState {
+        self.apply(Kind::Certificates, 1, &fixture());
+        self.apply(Kind::Trust, 1, &fixture())
+    }
+}
+
+fn validity(state: &ClusterState) -> u64 {
+    let active = state.active.as_ref().unwrap();
+    active.config.certificates.validity.as_secs()
 }
 
 #[test]
-fn both_objects_without_errors_are_a_configuration() {
-    let found = found(
-        &[Some(certificates(86_400)), Some(trust())],
-        &Settings::default(),
-    );
-    assert_eq!(found.problems, []);
-    let config = found.config.unwrap();
-    assert_eq!(config.certificates.validity.as_secs(), 86_400);
-    assert!(!found.sources[0].text.contains("managedFields"));
-    assert!(!found.sources[0].text.contains("conditions"));
-}
+fn nothing_is_active_before_both_objects_are_there() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    let waiting = cluster.state.borrow().clone();
+    assert_eq!(waiting.active, None);
+    assert!(waiting.problem.unwrap().contains("has not answered yet"));
 
-#[test]
-fn what_is_missing_is_told_by_its_name_and_nothing_else_is() {
+    cluster.event(Kind::Certificates, Ok(None));
+    let none = cluster.event(Kind::Trust, Ok(None));
     assert_eq!(
-        texts(&[Some(Looked::Missing), Some(trust())]),
-        ["error: there is no WorkloadCertificateConfig named default in the cluster; apply one"]
+        none.problem.as_deref(),
+        Some(
+            "there is no WorkloadCertificateConfig named default; apply one\n\
+             there is no TrustConfig named default; apply one"
+        )
     );
-    let away = Looked::Unknown("the API server is away".to_owned());
+    assert_eq!(none.active, None);
+
+    let one = cluster.apply(Kind::Certificates, 1, &fixture());
+    assert_eq!(one.active, None);
     assert_eq!(
-        texts(&[Some(away), Some(Looked::Missing)]),
-        [
-            "error: the API server is away",
-            "error: there is no TrustConfig named default in the cluster; apply one"
-        ]
+        one.problem.as_deref(),
+        Some("there is no TrustConfig named default; apply one")
     );
-    assert_eq!(texts(&[None, None]).len(), 2);
+
+    let both = cluster.apply(Kind::Trust, 1, &fixture());
+    assert_eq!((validity(&both), both.problem), (3600, None));
 }
 
 #[test]
-fn what_is_wrong_with_an_object_is_told_by_its_field_and_not_by_a_line() {
-    let texts = texts(&[Some(certificates(-1)), Some(trust())]);
-    assert_eq!(texts.len(), 1);
-    let begin = "error: WorkloadCertificateConfig/default: spec.validityDurationSeconds: ";
-    assert!(texts[0].starts_with(begin), "{}", texts[0]);
+fn an_error_names_object_generation_and_field_but_no_line() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    cluster.both();
+    let wrong = Fixture {
+        algorithm: "ecdsa:\n      curve: P521",
+        ..fixture()
+    };
+    let state = cluster.apply(Kind::Certificates, 2, &wrong);
+    let problem = state.problem.as_deref().unwrap();
+    assert!(
+        problem.starts_with(
+            "WorkloadCertificateConfig/default (generation 2): spec.keyAlgorithm.ecdsa.curve: "
+        ),
+        "{problem}"
+    );
+    assert!(problem.contains("P256, P384"), "{problem}");
+    assert_eq!(validity(&state), 3600, "the one before it stays");
+
+    let right = Fixture {
+        validity: 7200,
+        ..fixture()
+    };
+    let state = cluster.apply(Kind::Certificates, 3, &right);
+    assert_eq!((validity(&state), state.problem), (7200, None));
+}
+
+#[test]
+fn one_object_without_the_other_is_still_checked() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    cluster.event(Kind::Trust, Ok(None));
+    let wrong = Fixture {
+        window: 100,
+        ..fixture()
+    };
+    let problem = cluster
+        .apply(Kind::Certificates, 1, &wrong)
+        .problem
+        .unwrap();
+    assert!(
+        problem.contains("no TrustConfig named default"),
+        "{problem}"
+    );
+    assert!(problem.contains("rotationWindowPercentage"), "{problem}");
+    assert_eq!(problem.lines().count(), 2, "{problem}");
+}
+
+#[test]
+fn the_last_good_one_outlives_its_objects_and_the_process() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    cluster.both();
+    let state = cluster.event(Kind::Certificates, Ok(None));
+    assert_eq!(
+        state.problem.as_deref(),
+        Some("the WorkloadCertificateConfig named default was deleted; apply one")
+    );
+    assert_eq!(validity(&state), 3600);
+
+    let mut cluster = lab.start();
+    assert_eq!(
+        cluster.state.borrow().active,
+        None,
+        "the cluster is asked first"
+    );
+    cluster.event(Kind::Certificates, Ok(None));
+    let state = cluster.event(Kind::Trust, Ok(None));
+    assert_eq!(validity(&state), 3600);
+    assert!(state.problem.unwrap().contains("there is no"));
+}
+
+#[test]
+fn an_api_server_that_is_away_is_told_and_the_last_good_one_used() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    let state = cluster.event(Kind::Trust, away());
+    assert_eq!(state.active, None, "nothing was ever good");
+    let problem = state.problem.unwrap();
+    assert!(
+        problem.starts_with("the API server cannot be reached"),
+        "{problem}"
+    );
+
+    let state = cluster.both();
+    assert_eq!((validity(&state), state.problem), (3600, None));
+    let state = cluster.event(Kind::Trust, away());
+    assert_eq!(validity(&state), 3600);
+    assert!(state.problem.unwrap().contains("cannot be reached"));
+
+    let mut cluster = lab.start();
+    cluster.event(Kind::Certificates, away());
+    let state = cluster.event(Kind::Trust, away());
+    assert_eq!(validity(&state), 3600);
+    assert_eq!(state.problem.unwrap().lines().count(), 1, "it is said once");
+    let changed = Fixture {
+        validity: 7200,
+        ..fixture()
+    };
+    cluster.apply(Kind::Trust, 1, &changed);
+    let state = cluster.apply(Kind::Certificates, 2, &changed);
+    assert_eq!((validity(&state), state.problem), (7200, None));
+}
+
+#[test]
+fn what_the_api_server_refuses_is_told_with_what_to_apply() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    let unknown = answer(404, "the server could not find the requested resource");
+    let problem = cluster.event(Kind::Trust, unknown).problem.unwrap();
+    assert!(problem.contains("TrustConfig/default"), "{problem}");
+    assert!(problem.ends_with("apply deploy/crds.yaml"), "{problem}");
+    let refused = answer(403, "trustconfigs is forbidden: User \"x\" cannot list");
+    let problem = cluster.event(Kind::Trust, refused).problem.unwrap();
+    assert!(problem.contains("User \"x\" cannot list"), "{problem}");
+    assert!(problem.contains("deploy/node.yaml"), "{problem}");
+}
+
+#[test]
+fn a_watch_that_has_to_begin_anew_is_no_problem() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    cluster.both();
+    let too_old = answer(410, "too old resource version");
+    assert_eq!(cluster.event(Kind::Trust, too_old).problem, None);
+    let broken = kube::Error::Service("connection reset".into());
+    let broken = Err(watcher::Error::WatchFailed(broken));
+    assert_eq!(cluster.event(Kind::Trust, broken).problem, None);
+}
+
+#[test]
+fn only_what_people_write_is_kept() {
+    let source = source(Kind::Trust, &object(Kind::Trust, 7, &fixture()));
+    assert_eq!(source.name, "TrustConfig/default (generation 7)");
+    let text: Value = serde_json::from_str(&source.text).unwrap();
+    assert_eq!(text["metadata"], json!({"name": "default"}));
+    assert_eq!(text.get("status"), None);
+    assert!(text["spec"]["trustStores"].is_array());
+}
+
+#[test]
+fn the_same_object_read_again_changes_nothing() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    cluster.both();
+    cluster.state.mark_unchanged();
+    cluster.both();
+    assert!(!cluster.state.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn zz_live() {
+    use std::process::Command;
+    let Some(path) = std::env::var_os("LIVE_KUBECONFIG") else {
+        return;
+    };
+    let admin = std::env::var("KUBECONFIG").unwrap();
+    let kubectl = |args: &[&str], input: &str| {
+        use std::io::Write;
+        let mut child = Command::new("kubectl")
+            .args(args)
+            .env("KUBECONFIG", &admin)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+    };
+    let client = crate::kube::client(Some(std::path::Path::new(&path)))
+        .await
+        .unwrap();
+    println!(
+        "{:?}",
+        crate::kube::crds::check(
+            client.clone(),
+            "workloadcertificates.security.cloud.google.com"
+        )
+        .await
+    );
+    println!(
+        "{:?}",
+        crate::kube::crds::check(client.clone(), "other").await
+    );
+    let cancel = CancellationToken::new();
+    let mut driver = crate::kube::DriverObject::watch(
+        client.clone(),
+        "workloadcertificates.security.cloud.google.com",
+        crate::kube::Tokens::For("x".into()),
+        cancel.clone(),
+    );
+    println!("{:?}", *driver.borrow_and_update());
+    driver.changed().await.unwrap();
+    println!("{:?}", *driver.borrow_and_update());
+    let lab = Lab::new();
+    let mut state = ClusterConfig::start(
+        &client,
+        Settings::default(),
+        &lab.state,
+        Arc::new(Metrics::default()),
+        cancel.clone(),
+    );
+    let show = |s: &ClusterState| {
+        println!(
+            "{:?} {:?}",
+            s.active
+                .as_ref()
+                .map(|a| (a.version, a.config.certificates.validity)),
+            s.problem
+        )
+    };
+    show(&state.borrow_and_update());
+    state.changed().await.unwrap();
+    show(&state.borrow_and_update());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    show(&state.borrow_and_update());
+    kubectl(&["apply", "-f", "/tmp/wt/f/deploy/crds.yaml"], "");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    kubectl(&["apply", "-f", "-"], &fixture().yaml());
+    let s = state
+        .wait_for(|s| s.active.is_some() && s.problem.is_none())
+        .await
+        .unwrap()
+        .clone();
+    show(&s);
+    kubectl(
+        &["apply", "-f", "-"],
+        &Fixture {
+            validity: 60,
+            window: 1,
+            ..fixture()
+        }
+        .yaml(),
+    );
+    let s = state
+        .wait_for(|s| s.problem.is_some())
+        .await
+        .unwrap()
+        .clone();
+    show(&s);
+    kubectl(
+        &["apply", "-f", "-"],
+        &Fixture {
+            validity: 7200,
+            ..fixture()
+        }
+        .yaml(),
+    );
+    let s = state
+        .wait_for(|s| s.problem.is_none())
+        .await
+        .unwrap()
+        .clone();
+    show(&s);
+    kubectl(&["delete", "trustconfig", "default"], "");
+    let s = state
+        .wait_for(|s| s.problem.is_some())
+        .await
+        .unwrap()
+        .clone();
+    show(&s);
+    kubectl(
+        &["delete", "crd", "trustconfigs.security.cloud.google.com"],
+        "",
+    );
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    show(&state.borrow());
+    kubectl(&["apply", "-f", "/tmp/wt/f/deploy/crds.yaml"], "");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = std::time::Instant::now();
+    kubectl(
+        &["apply", "-f", "-"],
+        &Fixture {
+            validity: 7200,
+            ..fixture()
+        }
+        .yaml(),
+    );
+    let s = state
+        .wait_for(|s| s.problem.is_none())
+        .await
+        .unwrap()
+        .clone();
+    println!("healed after {:?}", before.elapsed());
+    show(&s);
 }

@@ -1,9 +1,10 @@
 //! The configuration that is active, and how it follows its source.
 //!
-//! `files` reads files and directories, `reload` watches them, `activation` makes active what is
-//! good, `last_good` keeps what worked last over a restart. What the objects mean is decided in `certagent_core::config`.
+//! `files` reads files and directories, `reload` watches them, `cluster` follows the objects of a
+//! cluster, `activation` makes active what is good, `last_good` keeps what worked last over a
+//! restart. What the objects mean is decided in `certagent_core::config`.
 mod activation;
-pub mod cluster;
+mod cluster;
 mod files;
 mod last_good;
 mod reload;
@@ -12,6 +13,7 @@ use std::{collections::BTreeSet, fmt::Display, sync::Arc};
 
 use certagent_core::config::{CertificatePolicy, Config, Problem, Workload};
 
+pub use cluster::{ClusterConfig, ClusterState};
 pub use files::{ConfigFiles, FileError, Found};
 
 /// The configuration that certificates are issued by now.
@@ -23,15 +25,6 @@ pub struct ActiveConfig {
     pub problem: Option<String>,
     /// Rises with every change of `config`.
     pub version: u64,
-}
-
-/// What is known of a configuration that may not be there yet.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ConfigState {
-    /// The active one; none before the first without errors.
-    pub active: Option<Arc<ActiveConfig>>,
-    /// Why what is there now is not what is active, for the event of a pod.
-    pub problem: Option<String>,
 }
 
 /// A configuration that cannot be used, and nothing to use instead.

@@ -1,54 +1,99 @@
-//! How the API server is reached.
-use std::path::{Path, PathBuf};
+//! A client of the API server.
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-/// Why no client can be made. Whether the API server answers shows later.
+/// An API server that does not answer is noticed so soon.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no client. None of it is about the server: that is not asked yet.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The file that was named is of no use.
-    #[error("--kubeconfig: {path}: {reason}; name a file that kubectl can use")]
+    /// The process is not in a pod, and nobody said where the API server is.
+    #[error(
+        "there is no API server to talk to: {}; run as a pod with a mounted service account \
+        token, name a file with --kubeconfig, or give the objects as files with --config",
+        chain(source)
+    )]
+    NotInCluster {
+        /// What a pod would have.
+        source: InClusterError,
+    },
+    /// The file cannot be used.
+    #[error("--kubeconfig {}: {}; check the file, as `kubectl --kubeconfig` does", path.display(), chain(source))]
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// Why not.
-        reason: String,
+        /// What is wrong with it.
+        source: KubeconfigError,
     },
-    /// Nothing says where a cluster is.
+    /// The certificates or credentials cannot be used.
     #[error(
-        "there is no cluster: this is no pod with a service account, and neither --kubeconfig nor KUBECONFIG names a file ({0})"
+        "the API server's certificates or this process's credentials cannot be used: {}; check \
+        the cluster's CA and the credentials that {origin} names",
+        chain(source)
     )]
-    NoCluster(String),
-    /// The client itself.
-    #[error("no client for the API server can be made: {0}")]
-    Client(String),
+    Credentials {
+        /// Where they come from.
+        origin: String,
+        /// What is wrong with them.
+        source: Box<kube::Error>,
+    },
 }
 
-/// A client by the file, or else as kubectl finds its cluster: a pod's service account, or
-/// `KUBECONFIG`.
+/// A client by the kubeconfig file, or by what Kubernetes gives to every pod.
 ///
-/// # Errors
-/// When nothing says where the API server is. It is not asked yet.
+/// Nothing is sent yet. Several clients are as good as one that is cloned, but hold more
+/// connections.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
-    let config = match kubeconfig {
-        Some(path) => of_file(path).await?,
-        None => Config::infer()
-            .await
-            .map_err(|error| ClientError::NoCluster(error.to_string()))?,
+    let mut config = match kubeconfig {
+        Some(path) => from_file(path).await?,
+        None => Config::incluster().map_err(|source| ClientError::NotInCluster { source })?,
     };
-    Client::try_from(config).map_err(|error| ClientError::Client(error.to_string()))
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // The library takes the process's own. Somebody may have been faster; then it is the same.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    Client::try_from(config).map_err(|source| ClientError::Credentials {
+        origin: kubeconfig.map_or_else(
+            || "the pod's service account".to_owned(),
+            |path| path.display().to_string(),
+        ),
+        source: Box::new(source),
+    })
 }
 
-async fn of_file(path: &Path) -> Result<Config, ClientError> {
-    let failed = |reason: String| ClientError::Kubeconfig {
+async fn from_file(path: &Path) -> Result<Config, ClientError> {
+    let failed = |source| ClientError::Kubeconfig {
         path: path.to_owned(),
-        reason,
+        source,
     };
-    let file = Kubeconfig::read_from(path).map_err(|error| failed(error.to_string()))?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    config.map_err(|error| failed(error.to_string()))
+    let file = Kubeconfig::read_from(path).map_err(failed)?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .map_err(failed)
 }
+
+/// An error with the causes that its own text leaves out.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

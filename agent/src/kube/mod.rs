@@ -1,8 +1,63 @@
-//! What is read of a Kubernetes cluster.
-mod client;
-mod driver_object;
-mod objects;
+//! What the agent has to do with a cluster's API server.
+//!
+//! `client` reaches it, `crds` looks whether the cluster's definitions are ours, `csi_driver`
+//! follows the `CSIDriver` object, `schema` is where our definitions in `deploy/` come from. How the two
+//! objects of the configuration are followed is in `config::cluster`.
+pub mod client;
+pub mod crds;
+pub mod csi_driver;
+pub mod schema;
+mod trouble;
 
 pub use client::{ClientError, client};
-pub use driver_object::{DriverObject, follow as follow_driver_object};
-pub(crate) use objects::{Looked, look};
+pub use crds::{Foreign, Verdict};
+pub use csi_driver::{DriverObject, Tokens};
+pub(crate) use trouble::Trouble;
+
+/// The API group of the two objects.
+pub const GROUP: &str = "security.cloud.google.com";
+
+/// The one version of the group that is served.
+pub const VERSION: &str = "v1";
+
+/// The label of everything that `deploy/` installs, and its value. It tells ours from another's of
+/// the same name.
+pub const OURS: (&str, &str) = ("app.kubernetes.io/part-of", "certagent");
+
+/// The two kinds of objects that make the configuration of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `WorkloadCertificateConfig`.
+    Certificates,
+    /// `TrustConfig`.
+    Trust,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Certificates, Self::Trust];
+
+    /// The kind's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Certificates => "WorkloadCertificateConfig",
+            Self::Trust => "TrustConfig",
+        }
+    }
+
+    /// The name of the resource.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Certificates => "workloadcertificateconfigs",
+            Self::Trust => "trustconfigs",
+        }
+    }
+
+    /// The name of the `CustomResourceDefinition`.
+    pub fn definition(self) -> String {
+        format!("{}.{GROUP}", self.plural())
+    }
+}
+
+#[cfg(test)]
+mod deploy_tests;

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     clock::SharedClock,
-    config::ConfigState,
+    config::ClusterState,
     google::{PodToken, SubjectToken, SubjectTokens},
     held::Assignment,
     kube::DriverObject,
@@ -59,7 +59,7 @@ pub struct Supply {
 pub struct NodeContent {
     settings: NodeSettings,
     clock: SharedClock,
-    config: watch::Receiver<ConfigState>,
+    config: watch::Receiver<ClusterState>,
     driver_object: watch::Receiver<DriverObject>,
     /// There is none before the first configuration.
     supply: watch::Receiver<Option<Supply>>,
@@ -86,7 +86,7 @@ impl NodeContent {
     pub fn new(
         settings: NodeSettings,
         clock: SharedClock,
-        config: watch::Receiver<ConfigState>,
+        config: watch::Receiver<ClusterState>,
         driver_object: watch::Receiver<DriverObject>,
         supply: watch::Receiver<Option<Supply>>,
     ) -> Self {
@@ -192,9 +192,9 @@ impl NodeContent {
     fn check_driver_object(&self) -> Result<(), FillError> {
         match &*self.driver_object.borrow() {
             DriverObject::Right => Ok(()),
-            DriverObject::Unknown(reason) => Err(unavailable(reason.clone())),
-            DriverObject::Missing(reason) | DriverObject::Wrong(reason) => {
-                Err(denied(reason.clone()))
+            DriverObject::Unknown { message } => Err(unavailable(message.clone())),
+            DriverObject::Missing { message } | DriverObject::Wrong { message } => {
+                Err(denied(message.clone()))
             }
         }
     }

@@ -1,21 +1,22 @@
 //! `certagent node`: the CSI driver of one Kubernetes node.
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+use ::kube::Client;
 use anyhow::{Context as _, Result, bail};
-use certagent_core::{config::Settings, request::SubjectMode};
+use certagent_core::config::Settings;
 use certagent_csi::{Driver, DriverSettings, Registration};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::engine::{Engine, EngineOptions};
 use crate::{
     admin::{self, Metrics, Readiness},
     cas::{Endpoint, Roots},
     clock::SharedClock,
-    config::{ActiveConfig, ConfigFiles, ConfigState, cluster},
+    config::{ActiveConfig, ClusterConfig, ClusterState, ConfigFiles},
     google::IdentityChoice,
-    kube::{self, DriverObject},
+    kube::{self, DriverObject, Tokens, Verdict, crds},
     node::{NodeContent, NodeSettings, Supply},
     status::VolumeStatus,
     trust::Distrust,
@@ -49,6 +50,8 @@ pub struct NodeOptions {
     pub distrust: Distrust,
     /// The share of each pool's quota that this node takes, in percent, 1 to 100.
     pub quota_share: u8,
+    /// Run also by objects of the cluster that are another installation's.
+    pub adopt_foreign: bool,
     /// How the API server is reached, if not as usual.
     pub kubeconfig: Option<PathBuf>,
     /// Where state is kept that holds no keys; with the driver's own files if not given.
@@ -70,6 +73,7 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
         roots,
         distrust,
         quota_share,
+        adopt_foreign,
         kubeconfig,
         state_dir,
         admin,
@@ -89,30 +93,32 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
     } else {
         Some(kube::client(kubeconfig.as_deref()).await?)
     };
+    if let Some(client) = client.as_ref().filter(|_| !adopt_foreign) {
+        refuse_foreign(client, &name).await?;
+    }
     let driver_object = match &client {
         None => watch::channel(DriverObject::Right).1,
         Some(client) => {
-            let tokens = node.subject_mode == SubjectMode::ReflectedSpiffe;
-            let (client, cancel) = (client.clone(), cancel.clone());
-            let (object, task) = kube::follow_driver_object(client, name, tokens, cancel);
-            tasks.push(task);
-            object
+            let tokens = tokens(&node);
+            DriverObject::watch(client.clone(), &name, tokens, cancel.clone())
         }
     };
-    let (config, task) = match (config, client) {
+    let config = match (config, client) {
         (ConfigSource::Files(files), _) => {
             let (state, metrics) = (&state, Arc::clone(&metrics));
-            follow_files(files.start(state, metrics, Arc::clone(&clock), cancel.clone())?)
+            let files = files.start(state, metrics, Arc::clone(&clock), cancel.clone())?;
+            let (config, task) = follow_files(files);
+            tasks.push(task);
+            config
         }
         (ConfigSource::Cluster(settings), Some(client)) => {
-            let (state, metrics) = (Arc::clone(&state), Arc::clone(&metrics));
-            cluster::follow(&client, settings, state, metrics, cancel.clone())
+            let metrics = Arc::clone(&metrics);
+            ClusterConfig::start(&client, settings, &state, metrics, cancel.clone())
         }
         (ConfigSource::Cluster(_), None) => {
             bail!("without an API server the objects are in files: give --config")
         }
     };
-    tasks.push(task);
 
     let (supplier, supply) = watch::channel(None);
     let now = Arc::clone(&clock);
@@ -153,6 +159,27 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
     Ok(served?)
 }
 
+/// Refuses to run beside another driver of the same name, or by objects whose form is another's.
+/// While the API server does not answer, nothing is known against it: pods that run must go on.
+async fn refuse_foreign(client: &Client, driver: &str) -> Result<()> {
+    match crds::check(client.clone(), driver).await {
+        Verdict::Ours => Ok(()),
+        Verdict::Unknown { message } => {
+            warn!("whether this driver is alone of its name is not known: {message}");
+            Ok(())
+        }
+        Verdict::Foreign(foreign) => bail!("{foreign}"),
+    }
+}
+
+/// What kubelet has to bring.
+fn tokens(node: &NodeSettings) -> Tokens {
+    match &node.token_audience {
+        Some(audience) => Tokens::For(audience.clone()),
+        None => Tokens::NotNeeded,
+    }
+}
+
 /// Every volume, as it stands.
 fn statuses(supply: &watch::Receiver<Option<Supply>>) -> Vec<VolumeStatus> {
     let supply = supply.borrow();
@@ -174,8 +201,8 @@ fn registered(registration: &Registration) -> Result<(), String> {
 /// The files' configuration in the form of the cluster's.
 fn follow_files(
     mut active: watch::Receiver<Arc<ActiveConfig>>,
-) -> (watch::Receiver<ConfigState>, JoinHandle<()>) {
-    let state = |active: &Arc<ActiveConfig>| ConfigState {
+) -> (watch::Receiver<ClusterState>, JoinHandle<()>) {
+    let state = |active: &Arc<ActiveConfig>| ClusterState {
         active: Some(Arc::clone(active)),
         problem: active.problem.clone(),
     };
@@ -202,7 +229,7 @@ impl Starting {
     /// Starts the engine with the first configuration, and gives it every later one.
     async fn run(
         self,
-        mut config: watch::Receiver<ConfigState>,
+        mut config: watch::Receiver<ClusterState>,
         supplier: watch::Sender<Option<Supply>>,
         content: Arc<NodeContent>,
         cancel: CancellationToken,

@@ -25,7 +25,9 @@ const PUBLISH_WAIT: Duration = Duration::from_secs(100);
 pub(super) async fn run(args: NodeArgs, clock: SharedClock) -> Result<Exit> {
     let cancel = shutdown::on_signals().context("cannot wait for signals")?;
     let endpoint = endpoint(&args.ca)?;
-    check_identity(&args, identity::mode(&args.ca, &endpoint))?;
+    let mode = identity::mode(&args.ca, &endpoint);
+    check_identity(&args, mode)?;
+    check_audience(&args, mode)?;
     let identity = identity::choice(&args.ca, &endpoint, &args.exchange)?;
     let options = node::NodeOptions {
         roots: identity::roots(&args.ca, &endpoint, &identity)?,
@@ -52,6 +54,7 @@ pub(super) async fn run(args: NodeArgs, clock: SharedClock) -> Result<Exit> {
         identity,
         distrust: args.distrust.iter().copied().collect(),
         quota_share: args.quota_share,
+        adopt_foreign: args.adopt_foreign_objects,
         kubeconfig: args.kubeconfig,
         state_dir: args.state_dir,
         admin: args.admin,
@@ -72,6 +75,23 @@ fn check_identity(args: &NodeArgs, mode: IdentityMode) -> Result<(), UsageError>
                  identity of the trust domain: use --identity reflected, with which each pod's \
                  certificate is asked for with its own token, or say --unsafe-node-identity"
                 .to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Which token is exchanged must be said with tokens, and cannot be without.
+fn check_audience(args: &NodeArgs, mode: IdentityMode) -> Result<(), UsageError> {
+    match (mode, &args.token_audience) {
+        (IdentityMode::Reflected, None) => Err(UsageError(
+            "--identity reflected needs --token-audience: the audience in tokenRequests of the \
+             CSIDriver object, which the workload identity provider takes"
+                .to_owned(),
+        )),
+        (IdentityMode::None | IdentityMode::Direct, Some(_)) => Err(UsageError(
+            "--token-audience: it is used with --identity reflected only; add that, or leave it \
+             out"
+            .to_owned(),
         )),
         _ => Ok(()),
     }

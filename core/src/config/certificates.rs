@@ -1,15 +1,21 @@
 //! `WorkloadCertificateConfig`: how certificates are issued, as it is typed.
+//!
+//! What is said to `schemars` is what an API server checks by itself, in the object's definition.
+//! It accepts a little more than [`validate`](super::validate), which has the better words.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decode::{At, Decoder};
 
 /// The `spec` of a `WorkloadCertificateConfig`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["certificateAuthorityConfig", "keyAlgorithm"]))]
 pub struct WorkloadCertificateConfigSpec {
     /// The trust domain of the workloads. Only in `v1alpha1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub trust_domain: Option<String>,
     /// Who issues the certificates. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,15 +25,21 @@ pub struct WorkloadCertificateConfigSpec {
     pub key_algorithm: Option<KeyAlgorithmSpec>,
     /// How long a certificate is valid, in seconds; 86400 if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = 86_400, "minimum" = 1, "maximum" = 315_360_000))]
     pub validity_duration_seconds: Option<i64>,
     /// The share of the validity that remains when renewal starts, in percent; 50 if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = 50, "minimum" = 1, "maximum" = 99))]
     pub rotation_window_percentage: Option<i64>,
 }
 
 /// Who issues the certificates: exactly one of the fields.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.certificateAuthorityServiceConfig) != has(self.meshCAConfig)",
+    "message": "exactly one issuing configuration must be set: certificateAuthorityServiceConfig",
+}]))]
 pub struct CertificateAuthorityConfig {
     /// Pools of CA Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +54,8 @@ pub struct CertificateAuthorityConfig {
 }
 
 /// The pools that issue.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["endpointURI"]))]
 pub struct CertificateAuthorityServiceConfig {
     /// The pool to ask first. Required.
     #[serde(
@@ -61,12 +74,16 @@ pub struct CertificateAuthorityServiceConfig {
 }
 
 /// An object without fields.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MeshCaConfig {}
 
 /// The kind of keys: exactly one of the fields.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.rsa) != has(self.ecdsa)",
+    "message": "exactly one of rsa and ecdsa must be set",
+}]))]
 pub struct KeyAlgorithmSpec {
     /// RSA keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,20 +94,24 @@ pub struct KeyAlgorithmSpec {
 }
 
 /// RSA keys.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["modulusSize"]))]
 pub struct RsaSpec {
     /// Bits of the modulus: 2048, 3072 or 4096. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [2048, 3072, 4096]))]
     pub modulus_size: Option<i64>,
 }
 
 /// ECDSA keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["curve"]))]
 pub struct EcdsaSpec {
     /// The curve: `P256` or `P384`. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["P256", "P384"]))]
     pub curve: Option<String>,
 }
 

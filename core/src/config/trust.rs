@@ -1,33 +1,46 @@
 //! `TrustConfig`: whose certificates are trusted, as it is typed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decode::{At, Decoder};
 
 /// The `spec` of a `TrustConfig`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["trustStores"]))]
 pub struct TrustConfigSpec {
     /// One entry per trust domain, the workloads' own included. At least one.
+    // The upper bounds keep the cost that an API server reckons for the rule below finite.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
     pub trust_stores: Vec<TrustStoreSpec>,
 }
 
 /// What makes a certificate of one trust domain trustworthy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["trustDomain", "trustAnchors"]))]
 pub struct TrustStoreSpec {
     /// The trust domain's name. Required, and in one entry only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_domain: Option<String>,
     /// The roots. At least one.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
     pub trust_anchors: Vec<TrustAnchorSpec>,
 }
 
 /// One source of roots: exactly one of the fields.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(has(self.certificateAuthorityServiceURI) ? 1 : 0) \
+             + (has(self.pemCertificate) ? 1 : 0) \
+             + (has(self.spiffeTrustBundleEndpoint) ? 1 : 0) == 1",
+    "message": "exactly one of certificateAuthorityServiceURI, pemCertificate and \
+                spiffeTrustBundleEndpoint must be set",
+}]))]
 pub struct TrustAnchorSpec {
     /// A pool of CA Service, whose root certificates are fetched and trusted.
     #[serde(
