@@ -19,10 +19,10 @@ fn capability_of(access_type: AccessType) -> VolumeCapability {
     }
 }
 
-fn mount_with(group: &str) -> Option<VolumeCapability> {
-    Some(capability_of(AccessType::Mount(MountVolume {
+fn mount_with(group: &str) -> VolumeCapability {
+    capability_of(AccessType::Mount(MountVolume {
         volume_mount_group: group.to_owned(),
-    })))
+    }))
 }
 
 /// What kubelet sends for the volume `certs` of a pod.
@@ -38,7 +38,7 @@ fn kubelets() -> NodePublishVolumeRequest {
     NodePublishVolumeRequest {
         volume_id: paths::inline_volume_id(UID, "certs"),
         target_path: format!("/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~csi/certs/mount"),
-        volume_capability: mount_with(""),
+        volume_capability: Some(mount_with("")),
         readonly: true,
         secrets: HashMap::new(),
         volume_context: context
@@ -121,11 +121,11 @@ fn what_does_not_fit_together_is_refused_with_what_it_is() {
             "neither mount nor block",
         ),
         (
-            |r| r.volume_capability = mount_with("users"),
+            |r| r.volume_capability = Some(mount_with("users")),
             "\"users\" is no group id",
         ),
         (
-            |r| r.volume_capability = mount_with("4294967295"),
+            |r| r.volume_capability = Some(mount_with("4294967295")),
             "is no group id",
         ),
         (|r| r.target_path = "/etc".to_owned(), "not of the form"),
@@ -165,7 +165,7 @@ fn what_does_not_fit_together_is_refused_with_what_it_is() {
 #[test]
 fn the_pods_group_is_read() {
     let mut request = kubelets();
-    request.volume_capability = mount_with("1337");
+    request.volume_capability = Some(mount_with("1337"));
     assert_eq!(read(request).unwrap().volume.fs_group, Some(1337));
 }
 

@@ -11,6 +11,7 @@ use crate::{google::IdentityMode, trust::Fingerprint};
 
 /// `certagent node`.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct NodeArgs {
     /// The cluster's trust domain: that of every pod's identity
     #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
