@@ -91,6 +91,12 @@ impl Mounts {
         self.0.iter().filter(is_bind).collect()
     }
 
+    /// What is mounted at `target` is `data/` of some tmpfs.
+    pub(crate) fn is_a_volume_s(&self, target: &Path) -> bool {
+        self.at(target)
+            .is_some_and(|mount| mount.fs_type == "tmpfs" && mount.root == "/data")
+    }
+
     /// `data/` of the tmpfs at `volume` is bound at `target`.
     pub(crate) fn is_bound(&self, volume: &Path, target: &Path) -> bool {
         let tmpfs = self.at(volume).filter(|mount| mount.fs_type == "tmpfs");
@@ -142,10 +148,28 @@ pub(crate) fn bind(volume: &Path, target: &Path, read_only: bool) -> Result<(), 
     if read_only {
         flags = flags.union(MountFlags::RDONLY);
     }
-    mount_remount(target, flags, "").map_err(|error| {
-        let _already_failing = unmount(target, UnmountFlags::DETACH);
-        MountError::new("set the flags of", target, error)
-    })
+    let flagged = mount_remount(target, flags, "").map_err(io::Error::from);
+    flagged
+        .and_then(|()| check_flags(target, read_only))
+        .map_err(|error| {
+            let _already_failing = unmount(target, UnmountFlags::DETACH);
+            MountError::new("set the flags of", target, error)
+        })
+}
+
+/// The mount at `target` is what a credential's has to be, by the kernel's own word.
+fn check_flags(target: &Path, read_only: bool) -> io::Result<()> {
+    let mounts = Mounts::read().map_err(io::Error::other)?;
+    let bound = mounts
+        .at(target)
+        .ok_or_else(|| io::Error::other("the kernel does not list it"))?;
+    let wanted = ["nosuid", "nodev", "noexec"].into_iter();
+    for option in wanted.chain(read_only.then_some("ro")) {
+        if !bound.mount_options.contains_key(option) {
+            return Err(io::Error::other(format!("the kernel lists no {option}")));
+        }
+    }
+    Ok(())
 }
 
 /// Unmounts what is mounted at `path`, however often. A mount that is in use is detached, and said.
@@ -153,7 +177,9 @@ pub(crate) fn take_away(path: &Path) -> Result<(), MountError> {
     while Mounts::read()?.at(path).is_some() {
         let flags = UnmountFlags::NOFOLLOW;
         match unmount(path, flags) {
-            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Ok(()) => {}
+            // Somebody else was faster; otherwise it will not go by trying again either.
+            Err(Errno::INVAL | Errno::NOENT) if Mounts::read()?.at(path).is_none() => {}
             Err(Errno::BUSY) => {
                 warn!(path = %path.display(),
                     "it is in use, so it is detached: it goes when the last user does");

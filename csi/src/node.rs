@@ -1,7 +1,8 @@
 //! CSI's Node service: thin, so that what a call does stands in `volumes`.
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tonic::{Request, Response, Status, async_trait};
+use tracing::warn;
 
 use crate::{
     api::{
@@ -10,7 +11,7 @@ use crate::{
         NodeServiceCapability, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, Rpc,
         VOLUME_MOUNT_GROUP, node_server::Node,
     },
-    content::VolumeContent,
+    content::{VolumeContent, VolumeId},
     request,
     status::CallError,
     volumes::Volumes,
@@ -30,9 +31,19 @@ impl<C: VolumeContent> Node for NodeService<C> {
         let volumes = &self.volumes;
         volumes.check_caller()?;
         let places = &volumes.settings.places;
-        let publish = request::publish(request.into_inner(), places, volumes.settings.any_caller)
-            .map_err(CallError::Invalid)?;
-        volumes.publish(publish).await?;
+        let request = request.into_inner();
+        let id = VolumeId::new(&request.volume_id);
+        let target = PathBuf::from(&request.target_path);
+        match request::publish(request, places, volumes.settings.any_caller) {
+            Ok(publish) => volumes.publish(publish).await?,
+            // Kubelet may take a volume away from a running pod when told of an error.
+            Err(reason) => match id {
+                Some(id) if volumes.is_bound(&id, &target)? => {
+                    warn!(volume = %id, reason, "this call brings nothing new; the pod keeps what it has");
+                }
+                _ => return Err(CallError::Invalid(reason).into()),
+            },
+        }
         Ok(Response::new(NodePublishVolumeResponse {}))
     }
 

@@ -92,6 +92,16 @@ pub enum OpenError {
         /// What would come of it.
         consequence: &'static str,
     },
+    /// The kernel lists mounts under another path, so that the driver would not know its own.
+    #[error(
+        "{path} is {real} in the kernel's list of mounts, in which the driver would not find its own; give a --kubelet-root without links, spaces and backslashes"
+    )]
+    NotPlain {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel calls it.
+        real: PathBuf,
+    },
     /// Another process is this driver.
     #[error("{path} is held by another running driver; end that one first")]
     Held {
@@ -164,6 +174,9 @@ impl Driver {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(io_error(&path))?;
         }
+        for path in [places.pods(), places.plugin()] {
+            check_plain(path)?;
+        }
         let mounts = Mounts::read()?;
         if !settings.any_caller {
             check_shared(&mounts, &places)?;
@@ -218,6 +231,7 @@ impl Driver {
             },
             content,
             registration.subscribe(),
+            cancel.clone(),
         ));
         let look = tokio::spawn(Arc::clone(&volumes).look_after(cancel.clone()));
         let identity = IdentityService {
@@ -250,9 +264,18 @@ impl Driver {
         let announcement = announcement
             .serve_with_incoming_shutdown(listen(&announced)?, cancel.clone().cancelled_owned());
         info!(socket = %socket.display(), driver = %settings.name, "the driver serves");
-        let ended = announcement.await;
-        let _gone_anyway = fs::remove_file(&announced);
-        cancel.cancel();
+        // Kubelet looks elsewhere at once, not when its last call has ended.
+        let unannounce = async {
+            cancel.cancelled().await;
+            let _gone_anyway = fs::remove_file(&announced);
+        };
+        let announcement = async {
+            let ended = announcement.await;
+            // A server that failed ends the driver.
+            cancel.cancel();
+            ended
+        };
+        let (ended, ()) = tokio::join!(announcement, unannounce);
         let csi = csi.await;
         let _gone_anyway = fs::remove_file(&socket);
         if let Err(error) = look.await {
@@ -283,12 +306,21 @@ fn check_shared(mounts: &Mounts, places: &Places) -> Result<(), OpenError> {
         ),
     ];
     for (path, consequence) in wanted {
-        let path = path.canonicalize().map_err(io_error(&path))?;
         if !mounts.holding(&path).is_some_and(is_shared) {
             return Err(OpenError::NotShared { path, consequence });
         }
     }
     Ok(())
+}
+
+/// What stands in the kernel's list of mounts is the path that kubelet and this driver use.
+fn check_plain(path: PathBuf) -> Result<(), OpenError> {
+    let real = path.canonicalize().map_err(io_error(&path))?;
+    let is_escaped = |byte: &u8| b" \t\n\\".contains(byte);
+    if real == path && !path.as_os_str().as_encoded_bytes().iter().any(is_escaped) {
+        return Ok(());
+    }
+    Err(OpenError::NotPlain { path, real })
 }
 
 fn lock(directory: &Path) -> Result<File, OpenError> {

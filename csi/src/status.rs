@@ -40,6 +40,11 @@ pub(crate) enum CallError {
         "the volume {0} was unpublished while it was being filled; kubelet asks again if it is still wanted"
     )]
     Gone(VolumeId),
+    /// The driver ends while a call waits.
+    #[error(
+        "the driver ends; the work on the volume {0} goes on when it is back, and kubelet asks again by itself"
+    )]
+    Ending(VolumeId),
     /// The system refuses.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -54,6 +59,14 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
+    /// Nothing is under way for the volume any more, and so nothing of it may stay.
+    pub(crate) fn ends_the_work(&self) -> bool {
+        !matches!(
+            self,
+            Self::StillWorking { .. } | Self::Gone(_) | Self::Ending(_) | Self::TestOnly
+        )
+    }
+
     /// THE ONE PLACE in which a code is chosen. Kubelet takes `Unavailable`, `Aborted`
     /// and `DeadlineExceeded` as not final: on these it unpublishes when the pod goes.
     fn code(&self) -> Code {
@@ -66,6 +79,7 @@ impl CallError {
             },
             Self::StillWorking { .. } => Code::DeadlineExceeded,
             Self::Gone(_) => Code::Aborted,
+            Self::Ending(_) => Code::Unavailable,
             Self::Mount(_) | Self::Internal(_) => Code::Internal,
             Self::TestOnly => Code::FailedPrecondition,
         }

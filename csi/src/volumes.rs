@@ -2,7 +2,7 @@
 //! what is kept here beside it is who is at work, and when somebody last asked.
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, watch},
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch},
     task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
@@ -46,13 +46,15 @@ pub(crate) struct Volumes<C> {
     pub(crate) settings: VolumeSettings,
     content: Arc<C>,
     registration: watch::Receiver<Registration>,
+    /// Ends the calls that wait; the work on their volumes goes on.
+    cancel: CancellationToken,
     slots: Mutex<HashMap<VolumeId, Arc<Slot>>>,
 }
 
 /// What is known of a volume beside its mounts.
 struct Slot {
     /// One change of its mounts at a time.
-    turn: AsyncMutex<()>,
+    turn: Arc<AsyncMutex<()>>,
     /// Publish calls that wait for content.
     calls: AtomicUsize,
     seen: Mutex<Seen>,
@@ -67,7 +69,7 @@ struct Seen {
 impl Slot {
     fn new() -> Self {
         Self {
-            turn: AsyncMutex::default(),
+            turn: Arc::default(),
             calls: AtomicUsize::new(0),
             seen: Mutex::new(Seen {
                 asked: Instant::now(),
@@ -78,23 +80,24 @@ impl Slot {
 }
 
 /// Counts a call as long as it lives, a cancelled one included.
-struct Call<'a>(&'a Slot);
+struct Call(Arc<Slot>);
 
-impl<'a> Call<'a> {
-    fn new(slot: &'a Slot) -> Self {
-        slot.calls.fetch_add(1, Ordering::SeqCst);
-        Self(slot)
-    }
-
-    /// No other call waits for the same volume.
-    fn is_last(&self) -> bool {
-        self.0.calls.load(Ordering::SeqCst) == 1
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::SeqCst);
+/// The turn on a volume's mounts. It goes with the work on them, wherever that runs.
+struct Turn {
+    slot: Arc<Slot>,
+    _held: OwnedMutexGuard<()>,
+}
+
+impl Turn {
+    /// No call but so many waits for the same volume.
+    fn is_last_of(&self, calls: usize) -> bool {
+        self.slot.calls.load(Ordering::SeqCst) <= calls
     }
 }
 
@@ -104,11 +107,13 @@ impl<C: VolumeContent> Volumes<C> {
         settings: VolumeSettings,
         content: Arc<C>,
         registration: watch::Receiver<Registration>,
+        cancel: CancellationToken,
     ) -> Self {
         Self {
             settings,
             content,
             registration,
+            cancel,
             slots: Mutex::default(),
         }
     }
@@ -122,28 +127,59 @@ impl<C: VolumeContent> Volumes<C> {
         Ok(())
     }
 
+    /// The volume is bound at the target: kubelet may not be told of an error any more.
+    pub(crate) fn is_bound(&self, id: &VolumeId, target: &Path) -> Result<bool, CallError> {
+        let is_bound = Mounts::read()?.is_bound(&self.settings.places.volume(id), target);
+        if is_bound {
+            lock(&self.slot(id).seen).asked = Instant::now();
+        }
+        Ok(is_bound)
+    }
+
     /// Fills the volume and binds it, or says why not; a volume that is bound already is refreshed,
-    /// and that cannot fail.
+    /// and that cannot fail. It goes on when the call that asked for it does not.
     pub(crate) async fn publish(self: &Arc<Self>, publish: Publish) -> Result<(), CallError> {
+        let id = publish.id.clone();
+        let this = Arc::clone(self);
+        let work = tokio::spawn(async move {
+            let call = this.call(&publish.id);
+            let published = this.fill_and_bind(&publish).await;
+            let Err(error) = published else {
+                return Ok(());
+            };
+            // After a final answer kubelet does not unpublish: nothing may stay.
+            if error.ends_the_work()
+                && let Err(error) = this.clean_up_after(call, &publish).await
+            {
+                warn!(volume = %publish.id, %error,
+                    "what a failed call has made stays for now; that is tried again");
+            }
+            Err(error)
+        });
+        match self.cancel.run_until_cancelled(work).await {
+            Some(ended) => ended.map_err(|error| CallError::Internal(error.to_string()))?,
+            None => Err(CallError::Ending(id)),
+        }
+    }
+
+    async fn fill_and_bind(&self, publish: &Publish) -> Result<(), CallError> {
         let Publish {
             id,
             target,
             read_only,
             volume,
         } = publish;
-        let slot = self.slot(&id);
-        let uid = volume.pod.uid.clone();
-        lock(&slot.seen).asked = Instant::now();
-        let call = Call::new(&slot);
-        let place = self.settings.places.volume(&id);
+        let uid = &volume.pod.uid;
+        let place = self.settings.places.volume(id);
         {
-            let _turn = slot.turn.lock().await;
-            if Mounts::read()?.is_bound(&place, &target) {
-                lock(&slot.seen).bound_for = Some(uid);
-                self.content.refresh(&id, volume);
+            let turn = self.turn(id).await;
+            lock(&turn.slot.seen).asked = Instant::now();
+            if Mounts::read()?.is_bound(&place, target) {
+                lock(&turn.slot.seen).bound_for = Some(uid.clone());
+                self.content.refresh(id, volume.clone());
                 return Ok(());
             }
-            self.check_way(&target)?;
+            self.check_way(target)?;
             let (place, size) = (place.clone(), self.settings.size);
             off_runtime(move || {
                 if Mounts::read()?.at(&place).is_none() {
@@ -157,20 +193,18 @@ impl<C: VolumeContent> Volumes<C> {
             id: id.clone(),
             root: place.clone(),
         };
-        let filled = timeout(self.settings.wait, self.content.fill(dir, volume)).await;
+        let fill = self.content.fill(dir, volume.clone());
+        let filled = timeout(self.settings.wait, fill).await;
         let filled = filled.map_err(|_elapsed| CallError::StillWorking {
             id: id.clone(),
             seconds: self.settings.wait.as_secs(),
         })?;
-        if let Err(error) = filled {
-            // After a final answer kubelet does not unpublish: nothing may stay.
-            if call.is_last() {
-                self.clean_up(&id, &slot, Some(target)).await?;
-            }
-            return Err(CallError::NoContent { id, error });
-        }
-        let _turn = slot.turn.lock().await;
-        let bound = target.clone();
+        filled.map_err(|error| CallError::NoContent {
+            id: id.clone(),
+            error,
+        })?;
+        let turn = self.turn(id).await;
+        let (bound, read_only) = (target.clone(), *read_only);
         let is_there = off_runtime(move || {
             let there = Mounts::read()?;
             if there.at(&place).is_none() {
@@ -183,71 +217,95 @@ impl<C: VolumeContent> Volumes<C> {
         })
         .await?;
         if !is_there {
-            return Err(CallError::Gone(id));
+            return Err(CallError::Gone(id.clone()));
         }
-        lock(&slot.seen).bound_for = Some(uid);
+        lock(&turn.slot.seen).bound_for = Some(uid.clone());
         info!(volume = %id, target = %target.display(), "published");
         Ok(())
     }
 
-    /// Takes the volume away, whatever is left of it.
+    /// Takes the volume away, whatever is left of it. Goes on when the call does not.
     pub(crate) async fn unpublish(self: &Arc<Self>, unpublish: Unpublish) -> Result<(), CallError> {
         let Unpublish { id, target } = unpublish;
         let Some(id) = id else {
             // No volume has such an id, and so nothing of ours is at the target.
             return Ok(());
         };
-        let slot = self.slot(&id);
-        self.clean_up(&id, &slot, Some(target)).await?;
-        info!(volume = %id, "unpublished");
-        Ok(())
+        let this = Arc::clone(self);
+        let work = tokio::spawn(async move {
+            let turn = this.turn(&id).await;
+            this.clean_up(&id, turn, Some(target)).await?;
+            info!(volume = %id, "unpublished");
+            Ok(())
+        });
+        let ended = work.await;
+        ended.map_err(|error| CallError::Internal(error.to_string()))?
     }
 
-    /// Unbinds the volume, ends the work on it and unmounts it. Goes on when the call that asked
-    /// for it does not.
+    /// Takes away what a publish call that failed has made, unless another call waits for the same
+    /// volume, or it is bound after all.
+    async fn clean_up_after(&self, call: Call, publish: &Publish) -> Result<(), CallError> {
+        let turn = self.turn(&publish.id).await;
+        // An unpublish in between has made this call one of a volume that is no more.
+        let is_same = Arc::ptr_eq(&turn.slot, &call.0);
+        let is_last = turn.is_last_of(usize::from(is_same));
+        let place = self.settings.places.volume(&publish.id);
+        if !is_last || Mounts::read()?.is_bound(&place, &publish.target) {
+            return Ok(());
+        }
+        self.clean_up(&publish.id, turn, Some(publish.target.clone()))
+            .await
+    }
+
+    /// Unbinds the volume, ends the work on it and unmounts it.
     async fn clean_up(
-        self: &Arc<Self>,
+        &self,
         id: &VolumeId,
-        slot: &Arc<Slot>,
-        target: Option<std::path::PathBuf>,
+        turn: Turn,
+        target: Option<PathBuf>,
     ) -> Result<(), CallError> {
-        let (this, id, slot) = (Arc::clone(self), id.clone(), Arc::clone(slot));
-        let work = async move {
-            let _turn = slot.turn.lock().await;
-            let place = this.settings.places.volume(&id);
-            let volume = place.clone();
-            off_runtime(move || {
-                let there = Mounts::read()?;
-                let mut targets: Vec<_> = there
-                    .bound(&volume, None)
-                    .into_iter()
-                    .map(|mount| mount.mount_point.clone())
-                    .filter(|point| !point.starts_with(&volume))
-                    .collect();
-                targets.extend(target);
-                for target in targets {
-                    // Only what is ours: somebody else's mount at a made-up target stays.
-                    if there.is_bound(&volume, &target) {
-                        mounts::take_away(&target)?;
-                    }
-                    if Mounts::read()?.at(&target).is_none() {
-                        mounts::remove_directory(&target)?;
-                    }
-                }
-                Ok(())
-            })
-            .await?;
-            this.content.forget(&id).await;
-            off_runtime(move || {
-                mounts::take_away(&place)?;
-                mounts::remove_directory(&place)
-            })
-            .await?;
-            lock(&this.slots).remove(&id);
+        let place = self.settings.places.volume(id);
+        let volume = place.clone();
+        let is_straight = target.as_deref().map(|target| self.check_way(target));
+        let target = target.filter(|_| matches!(is_straight, Some(Ok(()))));
+        // Whatever comes of it, the keys go.
+        let unbound = off_runtime(move || {
+            let there = Mounts::read()?;
+            let bound = there.bound(&volume, None).into_iter();
+            let mut targets: Vec<_> = bound
+                .map(|mount| mount.mount_point.clone())
+                .filter(|point| !point.starts_with(&volume))
+                .collect();
+            // Only what is ours: somebody else's mount at a made-up target stays. With its tmpfs
+            // gone from our directory, that a target has a `data/` of a tmpfs is all that is left
+            // to know it by.
+            let is_lost = there.at(&volume).is_none();
+            targets.extend(target.filter(|target| {
+                there.is_bound(&volume, target)
+                    || there.at(target).is_none()
+                    || (is_lost && there.is_a_volume_s(target))
+            }));
+            for target in targets {
+                mounts::take_away(&target)?;
+                mounts::remove_directory(&target)?;
+            }
             Ok(())
-        };
-        let ended = tokio::spawn(work).await;
-        ended.map_err(|error| CallError::Internal(error.to_string()))?
+        })
+        .await;
+        self.content.forget(id).await;
+        off_runtime(move || {
+            mounts::take_away(&place)?;
+            mounts::remove_directory(&place)
+        })
+        .await?;
+        let mut slots = lock(&self.slots);
+        if slots
+            .get(id)
+            .is_some_and(|now| Arc::ptr_eq(now, &turn.slot))
+        {
+            slots.remove(id);
+        }
+        unbound
     }
 
     /// Looks for volumes that nobody will ask for any more, until `cancel`.
@@ -269,22 +327,32 @@ impl<C: VolumeContent> Volumes<C> {
             let Some(id) = name.and_then(VolumeId::new) else {
                 continue;
             };
-            let slot = self.slot(&id);
-            let is_bound = !mounts
-                .bound(&mount.mount_point, Some(&places.pods()))
-                .is_empty();
-            let (asked, bound_for) = {
-                let seen = lock(&slot.seen);
-                (seen.asked, seen.bound_for.clone())
+            let bound = mounts.bound(&mount.mount_point, Some(&places.pods()));
+            let uid = bound.iter().find_map(|mount| {
+                let parts = places.parse_target(&mount.mount_point);
+                parts.map(|(uid, _)| uid.to_owned())
+            });
+            let is_over = {
+                let slot = self.slot(&id);
+                let mut seen = lock(&slot.seen);
+                // Also what an earlier process has bound.
+                seen.bound_for = uid.or(seen.bound_for.take());
+                match &seen.bound_for {
+                    _ if !bound.is_empty() => false,
+                    // What cannot be looked at counts as there.
+                    Some(uid) => matches!(places.pod(uid).try_exists(), Ok(false)),
+                    None => seen.asked.elapsed() >= FORGOTTEN_AFTER,
+                }
             };
-            let is_over = match bound_for {
-                _ if is_bound => false,
-                Some(uid) => !places.pod(&uid).exists(),
-                None => asked.elapsed() >= FORGOTTEN_AFTER,
-            };
-            if is_over && slot.calls.load(Ordering::SeqCst) == 0 {
+            if !is_over {
+                continue;
+            }
+            let turn = self.turn(&id).await;
+            if turn.is_last_of(0) {
                 info!(volume = %id, "nobody asks for this volume any more; it is taken away");
-                self.clean_up(&id, &slot, None).await?;
+                if let Err(error) = self.clean_up(&id, turn, None).await {
+                    warn!(volume = %id, %error, "it stays for now; that is tried again");
+                }
             }
         }
         Ok(())
@@ -316,6 +384,24 @@ impl<C: VolumeContent> Volumes<C> {
             .entry(id.clone())
             .or_insert_with(|| Arc::new(Slot::new()));
         Arc::clone(slot)
+    }
+
+    fn call(&self, id: &VolumeId) -> Call {
+        let slot = self.slot(id);
+        slot.calls.fetch_add(1, Ordering::SeqCst);
+        Call(slot)
+    }
+
+    /// Waits for the turn on a volume. Whoever had it before may have taken the volume away: then
+    /// it is a new one with a turn of its own.
+    async fn turn(&self, id: &VolumeId) -> Turn {
+        loop {
+            let slot = self.slot(id);
+            let held = Arc::clone(&slot.turn).lock_owned().await;
+            if Arc::ptr_eq(&slot, &self.slot(id)) {
+                return Turn { slot, _held: held };
+            }
+        }
     }
 }
 
