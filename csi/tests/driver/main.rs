@@ -8,4 +8,5 @@
 )]
 mod mounts;
 mod rules;
+mod sanity;
 mod support;
