@@ -92,20 +92,6 @@ fn a_state_that_cannot_be_used_is_named() {
         .says(&["the embedded CA cannot start", "file"]);
 }
 
-#[test]
-fn a_file_of_identities_that_names_nobody_opens_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    for text in ["", "{}", "tokenLifetimeSeconds: 60"] {
-        fs::write(dir.path().join("identities.yaml"), text).unwrap();
-        let mut command = certagent("emulator --listen 127.0.0.1:0 --identities identities.yaml");
-        run(command.current_dir(&dir)).expect(1).says(&[
-            "identities.yaml",
-            "it names nobody",
-            "leave --identities out",
-        ]);
-    }
-}
-
 fn agent(dir: &Path, address: &str) -> Command {
     let mut command = certagent(
         "run --config objects.yaml --allow-disk --state-dir state --once \
