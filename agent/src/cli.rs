@@ -126,8 +126,8 @@ Example:
 Example:
   certagent emulator --listen 127.0.0.1:8080 --state ./ca | tee objects.yaml
 
-What it prints are the two objects that fit its pools. Without --identities it signs for everybody
-who reaches it: never a production CA. Its faults on demand are listed at /emulator/v1/faults/catalogue.
+What it prints are the two objects that fit its pools. It signs for everybody who reaches it:
+never a production CA. Its faults on demand are listed at /emulator/v1/faults/catalogue.
 
 {EXIT_CODES}"))]
     Emulator(EmulatorArgs),

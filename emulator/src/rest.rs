@@ -24,7 +24,6 @@ use crate::mask::Mask;
 use crate::neighbours::service_identity;
 use crate::order::CreateQuery;
 use crate::params::Params;
-use crate::pool::PoolName;
 use crate::quota::Refusal;
 use crate::route::Call;
 
@@ -66,19 +65,9 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
             body: body.to_vec(),
         });
     }
-    let pool = call
-        .as_ref()
-        .ok()
-        .and_then(|call| PoolName::of(&call.resource));
-    let fault = emulator.take_transport_fault(method, pool.as_ref());
-    let delivery = match meet(fault, &parts).await {
+    let delivery = match meet(emulator.take_transport_fault(method), &parts).await {
         ControlFlow::Continue(delivery) => delivery,
-        ControlFlow::Break(answer) => {
-            return match endpoint {
-                Some(endpoint) => endpoint.refusal(answer),
-                None => answer,
-            };
-        }
+        ControlFlow::Break(answer) => return answer,
     };
     if let Some(endpoint) = endpoint {
         let answer = endpoint.answer(&emulator.identities, &parts, &body, emulator.now());

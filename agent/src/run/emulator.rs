@@ -54,13 +54,8 @@ pub(super) async fn run(args: EmulatorArgs) -> Result<Exit> {
         )
     })?;
     let endpoint = format!("http://{}", listener.local_addr()?);
-    let signs_for = if config.identities.knows_somebody() {
-        "it signs for those whom its file of identities allows to ask"
-    } else {
-        "it signs for everybody who reaches it"
-    };
     let emulator = build(config, args.state).await?;
-    let banner = banner(&emulator, &endpoint, signs_for);
+    let banner = banner(&emulator, &endpoint);
     print::stdout(&match &params {
         Some(params) => banner + &objects(params, &endpoint),
         None => banner,
@@ -108,13 +103,6 @@ fn identities(path: Option<&Path>) -> Result<IdentityConfig> {
         .map_err(|error| anyhow!(misread(&error)))
         .with_context(named)?;
     config.validate().with_context(named)?;
-    if !config.knows_somebody() {
-        return Err(anyhow!(
-            "it names nobody, and so everybody would be an administrator; add users, \
-             serviceAccounts or providers, or leave --identities out if that is meant"
-        ))
-        .with_context(named);
-    }
     Ok(config)
 }
 
@@ -180,7 +168,7 @@ fn ca_key(algorithm: KeyAlgorithm) -> CaKey {
 
 /// What is served, as a comment of YAML: with the objects after it, all of it can be piped into the
 /// file that `run` reads.
-fn banner(emulator: &Emulator, endpoint: &str, signs_for: &str) -> String {
+fn banner(emulator: &Emulator, endpoint: &str) -> String {
     let pools: Vec<_> = emulator
         .pools()
         .map(|(name, tier)| {
@@ -198,7 +186,7 @@ fn banner(emulator: &Emulator, endpoint: &str, signs_for: &str) -> String {
     };
     format!(
         "\
-# certagent emulator at {endpoint}: {signs_for}, never use it in production.
+# certagent emulator at {endpoint}: it signs for everybody who reaches it, never use it in production.
 {pools}#
 "
     )
@@ -232,7 +220,7 @@ mod tests {
         let emulator = build(config, None).await.unwrap();
         let params = guide_params("example.com:project-1", "us-central1").unwrap();
         let endpoint = "http://127.0.0.1:1";
-        let text = banner(&emulator, endpoint, "") + &objects(&params, endpoint);
+        let text = banner(&emulator, endpoint) + &objects(&params, endpoint);
         let source = Source {
             name: "objects.yaml".to_owned(),
             text,

@@ -8,12 +8,9 @@ use crate::errors::ApiError;
 use crate::faults::{
     Allowed, Arguments, CatalogueEntry, Extent, Fault, FaultRule, Method, Parameter, Preset,
 };
-use crate::pool::PoolName;
 
 /// How many rules may be in force at once.
 const MOST_RULES: usize = 64;
-/// The longest name of a pool that is read, in characters.
-const LONGEST_POOL: usize = 300;
 /// The longest that a rule for a while lasts: a year.
 const MOST_SECONDS: u64 = 365 * 24 * 3600;
 
@@ -44,7 +41,6 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<FaultRule>, ApiError> {
 fn parse_rule(mut fields: Fields) -> Result<FaultRule, ApiError> {
     let entry = entry(&mut fields)?;
     let on = method(&mut fields, entry)?;
-    let pool = pool(&mut fields)?;
     let times = fields.number("times", (1, u64::from(u32::MAX)))?;
     let seconds = fields.number("forSeconds", (1, MOST_SECONDS))?;
     let percent = fields.number("percent", (0, 100))?;
@@ -66,7 +62,6 @@ fn parse_rule(mut fields: Fields) -> Result<FaultRule, ApiError> {
     fields.end()?;
     let mut rule = FaultRule::new(entry.make(&arguments), extent);
     rule.on = on;
-    rule.pool = pool;
     if let Some(percent) = percent.and_then(|percent| u8::try_from(percent).ok()) {
         rule = rule.share(percent, seed.unwrap_or_default());
     }
@@ -93,21 +88,6 @@ fn method(fields: &mut Fields, entry: &CatalogueEntry) -> Result<Option<Method>,
         Method::ALL.iter().map(|method| method.name()).collect()
     };
     Ok(fields.word("on", &names)?.and_then(Method::by_name))
-}
-
-/// The pool that a rule is for.
-fn pool(fields: &mut Fields) -> Result<Option<PoolName>, ApiError> {
-    let Some(text) = fields.text("pool", LONGEST_POOL)? else {
-        return Ok(None);
-    };
-    let name = text
-        .strip_prefix("//privateca.googleapis.com/")
-        .unwrap_or(&text);
-    name.parse().map(Some).map_err(|_no_name| {
-        let found = shown(&Value::from(text.as_str()));
-        let form = "projects/P/locations/L/caPools/N";
-        fields.error("pool", &format!("{found} is no CA pool; write {form}"))
-    })
 }
 
 fn arguments(fields: &mut Fields, entry: &CatalogueEntry) -> Result<Arguments, ApiError> {
@@ -147,9 +127,6 @@ fn show_rule(rule: &FaultRule) -> Value {
     if let Some(on) = rule.on {
         set("on", on.name().into());
     }
-    if let Some(pool) = &rule.pool {
-        set("pool", pool.to_string().into());
-    }
     match rule.extent {
         Extent::Next(times) => set("times", times.into()),
         Extent::During(span) => {
@@ -176,47 +153,7 @@ pub(super) fn catalogue() -> Value {
         })
         .collect();
     let methods: Vec<&str> = Method::ALL.iter().map(|method| method.name()).collect();
-    json!({ "faults": faults, "methods": methods, "everyRule": every_rule() })
-}
-
-/// The fields that a rule may have whatever its fault is.
-fn every_rule() -> Vec<Value> {
-    let field = |name: &str, summary: &str| json!({ "name": name, "summary": summary });
-    let number = |name: &str, summary: &str, (least, most): (u64, u64)| {
-        let mut json = field(name, summary);
-        json["minimum"] = least.into();
-        json["maximum"] = most.into();
-        json
-    };
-    vec![
-        field("fault", "The fault's name. Required."),
-        field("on", "Only requests of this method; any if not given."),
-        field(
-            "pool",
-            "Only requests about this CA pool and what is in it: \
-             projects/P/locations/L/caPools/N; any if not given.",
-        ),
-        number(
-            "times",
-            "For so many requests; then the rule is used up.",
-            (1, u64::from(u32::MAX)),
-        ),
-        number(
-            "forSeconds",
-            "For so long, by the emulator's clock; not together with times.",
-            (1, MOST_SECONDS),
-        ),
-        number(
-            "percent",
-            "Only about so many of a hundred requests.",
-            (0, 100),
-        ),
-        number(
-            "seed",
-            "Which requests percent draws: the same seed, the same draws; 0 if not given.",
-            (0, u64::MAX),
-        ),
-    ]
+    json!({ "faults": faults, "methods": methods })
 }
 
 fn show_parameter(parameter: &Parameter) -> Value {

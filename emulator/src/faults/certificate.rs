@@ -41,7 +41,7 @@ pub enum CertificateFault {
     Crlf,
     /// There is no chain beside it.
     EmptyChain,
-    /// The answer has a chain but no certificate, which is there nevertheless.
+    /// The answer has a chain but no certificate.
     NoCertificate,
 }
 
@@ -115,16 +115,17 @@ impl CertificateFault {
         }
     }
 
-    /// Changes how the certificate and its chain are written down.
-    pub(crate) fn present(&self, leaf: &mut String, chain: &mut Vec<String>) {
+    /// Changes what the answer carries.
+    pub(crate) fn present(&self, leaf: &mut Option<String>, chain: &mut Vec<String>) {
         match self {
             Self::ChainReversed => chain.reverse(),
             Self::Crlf => {
-                for pem in std::iter::once(leaf).chain(chain) {
+                for pem in leaf.iter_mut().chain(chain) {
                     *pem = pem.replace('\n', "\r\n");
                 }
             }
             Self::EmptyChain => chain.clear(),
+            Self::NoCertificate => *leaf = None,
             _ => {}
         }
     }

@@ -3,14 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{CertificateFault, Fault, Method};
-use crate::pool::PoolName;
 
 /// One fault, and for which requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaultRule {
     pub(crate) fault: Fault,
     pub(crate) on: Option<Method>,
-    pub(crate) pool: Option<PoolName>,
     pub(crate) extent: Extent,
     pub(crate) share: Option<Share>,
 }
@@ -54,7 +52,6 @@ impl FaultRule {
         Self {
             fault,
             on: None,
-            pool: None,
             extent,
             share: None,
         }
@@ -64,13 +61,6 @@ impl FaultRule {
     #[must_use]
     pub fn on(mut self, method: Method) -> Self {
         self.on = Some(method);
-        self
-    }
-
-    /// The same rule, but only for requests about one pool and what is in it.
-    #[must_use]
-    pub fn at(mut self, pool: PoolName) -> Self {
-        self.pool = Some(pool);
         self
     }
 
@@ -133,24 +123,14 @@ impl FaultBook {
         self.rules.iter().filter_map(left).collect()
     }
 
-    /// What befalls a request of `method`, about `pool` if it is about one, on its way.
-    pub(crate) fn take_transport(
-        &mut self,
-        method: Method,
-        pool: Option<&PoolName>,
-        now: Timestamp,
-    ) -> Option<Fault> {
-        self.take(method, pool, now, |fault| !fault.is_about_certificates())
+    /// What befalls a request of `method` on its way.
+    pub(crate) fn take_transport(&mut self, method: Method, now: Timestamp) -> Option<Fault> {
+        self.take(method, now, |fault| !fault.is_about_certificates())
     }
 
-    /// What befalls the next certificate of `pool`.
-    pub(crate) fn take_certificate(
-        &mut self,
-        pool: &PoolName,
-        now: Timestamp,
-    ) -> Option<CertificateFault> {
-        let method = Method::CreateCertificate;
-        match self.take(method, Some(pool), now, Fault::is_about_certificates)? {
+    /// What befalls the next certificate.
+    pub(crate) fn take_certificate(&mut self, now: Timestamp) -> Option<CertificateFault> {
+        match self.take(Method::CreateCertificate, now, Fault::is_about_certificates)? {
             Fault::Certificate(fault) => Some(fault),
             _ => None,
         }
@@ -159,14 +139,12 @@ impl FaultBook {
     fn take(
         &mut self,
         method: Method,
-        pool: Option<&PoolName>,
         now: Timestamp,
         fits: impl Fn(&Fault) -> bool,
     ) -> Option<Fault> {
         let rule = self.rules.iter_mut().find_map(|rule| {
             let may = fits(&rule.fault)
                 && rule.on.is_none_or(|on| on == method)
-                && rule.pool.as_ref().is_none_or(|of| pool == Some(of))
                 && left(rule.extent, self.set, now).is_some();
             // Only what may befall the request at all is drawn.
             (may && rule.share.as_mut().is_none_or(Share::hits)).then_some(rule)
@@ -199,30 +177,6 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn pool(id: &str) -> PoolName {
-        PoolName::new("p", "us-central1", id).unwrap()
-    }
-
-    #[test]
-    fn a_rule_of_one_pool_befalls_no_request_about_another_or_about_none() {
-        let rules = vec![
-            FaultRule::always(Fault::Hang).at(pool("a")),
-            FaultRule::always(Fault::Certificate(CertificateFault::IsCa)).at(pool("a")),
-        ];
-        let mut book = FaultBook::new(rules, at(0));
-        let method = Method::CreateCertificate;
-        for (about, fault) in [
-            (Some(pool("a")), Some(Fault::Hang)),
-            (Some(pool("b")), None),
-            (None, None),
-        ] {
-            assert_eq!(book.take_transport(method, about.as_ref(), at(0)), fault);
-        }
-        assert_eq!(book.take_certificate(&pool("b"), at(0)), None);
-        let fault = Some(CertificateFault::IsCa);
-        assert_eq!(book.take_certificate(&pool("a"), at(0)), fault);
-    }
-
     #[test]
     fn a_rule_is_used_up_and_the_next_takes_over() {
         let rules = vec![
@@ -237,13 +191,10 @@ mod tests {
             (Method::GetCaPool, Fault::Hang),
             (Method::GetCaPool, Fault::CloseBefore),
         ] {
-            assert_eq!(book.take_transport(method, None, at(0)), Some(fault));
+            assert_eq!(book.take_transport(method, at(0)), Some(fault));
         }
-        assert_eq!(
-            book.take_certificate(&pool("a"), at(0)),
-            Some(CertificateFault::IsCa)
-        );
-        assert_eq!(book.take_certificate(&pool("a"), at(0)), None);
+        assert_eq!(book.take_certificate(at(0)), Some(CertificateFault::IsCa));
+        assert_eq!(book.take_certificate(at(0)), None);
         assert_eq!(
             book.in_force(at(0)),
             [FaultRule::always(Fault::CloseBefore)]
@@ -255,8 +206,7 @@ mod tests {
         let span = SignedDuration::from_secs(60);
         let mut book = FaultBook::new(vec![FaultRule::during(span, Fault::Hang)], at(0));
         let mut takes = |second| {
-            book.take_transport(Method::Other, None, at(second))
-                .is_some()
+            book.take_transport(Method::Other, at(second)).is_some()
                 && book.in_force(at(second)).len() == 1
         };
         assert!(takes(-10) && takes(0) && takes(59));
@@ -275,7 +225,7 @@ mod tests {
         let rule = FaultRule::always(Fault::LostReply).share(percent, seed);
         let mut book = FaultBook::new(vec![rule], at(0));
         let draw = || {
-            book.take_transport(Method::CreateCertificate, None, at(0))
+            book.take_transport(Method::CreateCertificate, at(0))
                 .is_some()
         };
         std::iter::repeat_with(draw).take(count).collect()
@@ -303,7 +253,7 @@ mod tests {
         ];
         let mut book = FaultBook::new(rules, at(0));
         let faults: Vec<_> = (0..100)
-            .filter_map(|_| book.take_transport(Method::Other, None, at(0)))
+            .filter_map(|_| book.take_transport(Method::Other, at(0)))
             .collect();
         assert_eq!(faults.len(), 100);
         assert_eq!(

@@ -57,15 +57,6 @@ impl Endpoint {
         }
     }
 
-    /// A refusal that was injected, as this neighbour sends its refusals.
-    pub(crate) fn refusal(&self, mut answer: Response) -> Response {
-        if let Self::Metadata = self {
-            let google = HeaderValue::from_static("Google");
-            answer.headers_mut().insert(FLAVOR, google);
-        }
-        answer
-    }
-
     /// Answers the call.
     pub(crate) fn answer(
         &self,

@@ -99,11 +99,6 @@ impl IdentityConfig {
     pub fn validate(&self) -> Result<(), IdentityConfigError> {
         Identities::new(self).map(|_| ())
     }
-
-    /// Somebody is configured, so that not everybody is an administrator.
-    pub fn knows_somebody(&self) -> bool {
-        !(self.users.is_empty() && self.service_accounts.is_empty() && self.providers.is_empty())
-    }
 }
 
 impl Identities {

@@ -270,16 +270,4 @@ fn wrong_chains_come_on_demand() {
         1,
         "it was signed, only not handed over"
     );
-    let enterprise = CreateQuery {
-        certificate_id: Some("cart".to_owned()),
-        ..request(2)
-    };
-    emulator.set_faults(vec![FaultRule::next(
-        1,
-        Fault::Certificate(CertificateFault::NoCertificate),
-    )]);
-    let issued = create(&emulator, ROOT, &enterprise, &body()).unwrap();
-    assert_eq!(issued.pem_certificate, None);
-    let kept = emulator.get_certificate(&issued.name).unwrap();
-    assert!(kept.pem_certificate.is_some(), "only the answer lacked it");
 }

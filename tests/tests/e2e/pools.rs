@@ -44,26 +44,6 @@ async fn a_definite_refusal_moves_on_at_once_and_the_next_renewal_begins_at_the_
 }
 
 #[tokio::test]
-async fn one_pool_away_for_one_emulator_sends_everybody_to_the_other() {
-    let lab = two_pools().await;
-    let away = "//privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/issuing-pool";
-    assert_eq!(away, Lab::pool("issuing-pool"));
-    let name = away
-        .trim_start_matches("//privateca.googleapis.com/")
-        .parse()
-        .unwrap();
-    let gone = Fault::error(ApiError::new(Code::NotFound, "gone"));
-    lab.faults([FaultRule::always(gone)
-        .on(Method::CreateCertificate)
-        .at(name)]);
-    let agent = supplied(&lab, &with_fallback()).await;
-    assert_eq!(asked(&lab), ["issuing-pool", "second-pool"]);
-    assert_eq!(sellers(&lab), ["second-pool"]);
-    balanced(&lab, &agent).await;
-    agent.stop().await;
-}
-
-#[tokio::test]
 async fn a_first_pool_that_does_not_exist_is_passed_over() {
     let mut config = guide_and([pool(
         "second-pool",
