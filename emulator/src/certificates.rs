@@ -91,7 +91,9 @@ impl Emulator {
         }
         tracing::debug!(pool = %pool.name, %serial, "certificate issued");
 
-        let answer = Arc::new(certificate.clone());
+        let certificate = Arc::new(certificate);
+        let answer = fault.and_then(|fault| fault.answer(&certificate));
+        let answer = answer.map_or_else(|| Arc::clone(&certificate), Arc::new);
         let mut ledger = lock(&self.ledger);
         if let Some(key) = request {
             ledger.replays.insert(key, now, Arc::clone(&answer));
@@ -100,7 +102,7 @@ impl Emulator {
             let kept = Kept {
                 pool: pool.name.clone(),
                 request_id: request_id.clone(),
-                certificate: answer,
+                certificate,
             };
             ledger.kept.insert(key, kept);
         }
@@ -109,7 +111,8 @@ impl Emulator {
             serial,
             request_id,
         });
-        Ok(certificate)
+        drop(ledger);
+        Ok(Arc::unwrap_or_clone(answer))
     }
 
     /// `GetCertificate`, on ENTERPRISE pools.

@@ -373,7 +373,7 @@ pub(super) const CATALOGUE: &[CatalogueEntry] = &[
     certificate!(
         "no-certificate",
         NoCertificate,
-        "The answer has the chain but not the certificate."
+        "The answer has the chain but not the certificate. An ENTERPRISE pool keeps it whole."
     ),
 ];
 
