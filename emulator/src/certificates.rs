@@ -78,7 +78,7 @@ impl Emulator {
             return Err(ApiError::already_exists(&name));
         }
         let ca = pool.signer(named_ca, now)?;
-        let fault = self.take_certificate_fault(now);
+        let fault = self.take_certificate_fault(&pool.name, now);
         let (certificate, serial) = order.fill(&pool, ca, certificate_id, now, fault.as_ref())?;
         let request_id = request.as_ref().map(|key| key.id.to_string());
         if kept_key.is_some() || request.is_some() {

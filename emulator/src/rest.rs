@@ -65,7 +65,9 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
             body: body.to_vec(),
         });
     }
-    let delivery = match meet(emulator.take_transport_fault(method), &parts).await {
+    let pool = call.as_ref().ok().and_then(Call::pool);
+    let fault = emulator.take_transport_fault(method, pool.as_ref());
+    let delivery = match meet(fault, &parts).await {
         ControlFlow::Continue(delivery) => delivery,
         ControlFlow::Break(answer) => return answer,
     };
