@@ -67,6 +67,7 @@ mod encoding;
 mod errors;
 mod faults;
 mod files;
+mod history;
 mod iam;
 mod iam_store;
 mod idempotency;
