@@ -66,6 +66,47 @@ fn every_fault_of_the_catalogue_is_read_by_its_name_and_shown_so_that_it_can_be_
     assert_eq!(faults.as_array().unwrap().len(), Fault::catalogue().len());
 }
 
+fn refused(rules: &Value, field: &str, text: &str) {
+    let error = read(rules).unwrap_err();
+    assert_eq!(error.code, Code::InvalidArgument);
+    assert!(error.message.starts_with(&format!("{field}: ")), "{error}");
+    assert!(error.message.contains(text), "{error}");
+    assert_eq!(error.details[0]["fieldViolations"][0]["field"], field);
+}
+
+#[test]
+fn a_wrong_pool_is_refused_with_what_to_write_instead() {
+    for (rules, field, text) in [
+        (
+            json!([{ "fault": "hang", "pool": "a pool" }]),
+            "rules[0].pool",
+            "\"a pool\": this is not the name of a CA pool; write its id, or projects/",
+        ),
+        (
+            json!([{ "fault": "hang", "pool": ["a"] }]),
+            "rules[0].pool",
+            "[\"a\"] is not allowed; write 1 to 512 printable",
+        ),
+        (
+            json!([{ "fault": "hang", "pools": "a" }]),
+            "rules[0].pools",
+            "unknown field; allowed are fault, on, pool,",
+        ),
+        (
+            json!([{ "fault": "hang", "on": "ExchangeToken", "pool": "a" }]),
+            "rules[0].pool",
+            "ExchangeToken is about no pool; leave it out",
+        ),
+        (
+            json!([{ "fault": "hang", "on": "CreateCaPool", "pool": "a" }]),
+            "rules[0].pool",
+            "CreateCaPool is about no pool",
+        ),
+    ] {
+        refused(&rules, field, text);
+    }
+}
+
 #[test]
 fn a_wrong_rule_is_refused_with_its_field_and_what_is_allowed() {
     let lots: Vec<Value> = vec![json!({ "fault": "hang" }); 65];
@@ -124,31 +165,6 @@ fn a_wrong_rule_is_refused_with_its_field_and_what_is_allowed() {
             "allowed are CreateCertificate.",
         ),
         (
-            json!([{ "fault": "hang", "pool": "a pool" }]),
-            "rules[0].pool",
-            "\"a pool\": this is not the name of a CA pool; write its id, or projects/",
-        ),
-        (
-            json!([{ "fault": "hang", "pool": ["a"] }]),
-            "rules[0].pool",
-            "[\"a\"] is not allowed; write 1 to 512 printable",
-        ),
-        (
-            json!([{ "fault": "hang", "pools": "a" }]),
-            "rules[0].pools",
-            "unknown field; allowed are fault, on, pool,",
-        ),
-        (
-            json!([{ "fault": "hang", "on": "ExchangeToken", "pool": "a" }]),
-            "rules[0].pool",
-            "ExchangeToken is about no pool; leave it out",
-        ),
-        (
-            json!([{ "fault": "hang", "on": "CreateCaPool", "pool": "a" }]),
-            "rules[0].pool",
-            "CreateCaPool is about no pool",
-        ),
-        (
             json!([{ "fault": "html", "status": 99 }]),
             "rules[0].status",
             "200 to 599",
@@ -169,11 +185,7 @@ fn a_wrong_rule_is_refused_with_its_field_and_what_is_allowed() {
             "x… is not allowed",
         ),
     ] {
-        let error = read(&rules).unwrap_err();
-        assert_eq!(error.code, Code::InvalidArgument);
-        assert!(error.message.starts_with(&format!("{field}: ")), "{error}");
-        assert!(error.message.contains(text), "{error}");
-        assert_eq!(error.details[0]["fieldViolations"][0]["field"], field);
+        refused(&rules, field, text);
     }
     for body in ["", "{}", "[]", "{", "null", r#"{"rules":[],"more":1}"#] {
         assert!(parse(body.as_bytes()).is_err(), "{body}");

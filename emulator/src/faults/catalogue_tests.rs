@@ -60,7 +60,7 @@ fn names_are_unique_and_in_kebab_case() {
         ]
     );
     for entry in CATALOGUE {
-        let mut seen = BTreeSet::from_iter(taken.iter().copied());
+        let mut seen: BTreeSet<&str> = taken.iter().copied().collect();
         assert!(
             entry
                 .parameters
