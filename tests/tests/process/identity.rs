@@ -174,7 +174,7 @@ fn a_metadata_server_that_is_away_is_named_and_asked_again_until_it_is_back() {
     let mut command = site.run();
     command.args(["--identity", "direct"]);
     let mut agent = Program::start(command.env("GCE_METADATA_HOST", host));
-    agent.wait_for(&[&format!("the metadata server {host} gave HTTP 503")]);
+    agent.wait_for(&[&format!("the metadata server {host} says HTTP 503")]);
     agent.wait_for(&["issued", "serial="]);
     agent.terminate().expect(0);
     assert_eq!(site.sold(), [site.serial()]);
