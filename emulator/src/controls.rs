@@ -7,6 +7,7 @@ use crate::faults::{CertificateFault, Fault, FaultBook, FaultRule, Method};
 use crate::idempotency::ReplayForm;
 use crate::issue::Authority;
 use crate::ledger::lock;
+use crate::pool::PoolName;
 use crate::quota::{CaQuota, Charge, Quotas, Refusal};
 
 impl Emulator {
@@ -42,13 +43,21 @@ impl Emulator {
         lock(&self.ledger).replay_form
     }
 
-    pub(crate) fn take_transport_fault(&self, method: Method) -> Option<Fault> {
+    pub(crate) fn take_transport_fault(
+        &self,
+        method: Method,
+        pool: Option<&PoolName>,
+    ) -> Option<Fault> {
         let now = self.now();
-        lock(&self.faults).take_transport(method, now)
+        lock(&self.faults).take_transport(method, pool, now)
     }
 
-    pub(crate) fn take_certificate_fault(&self, now: Timestamp) -> Option<CertificateFault> {
-        lock(&self.faults).take_certificate(now)
+    pub(crate) fn take_certificate_fault(
+        &self,
+        pool: &PoolName,
+        now: Timestamp,
+    ) -> Option<CertificateFault> {
+        lock(&self.faults).take_certificate(pool, now)
     }
 
     /// Charges a request for `resource` (`projects/P/locations/L/…`) to its quotas. What belongs to

@@ -42,9 +42,9 @@ pub(crate) struct Terms {
     pub(crate) with_issuer_url: bool,
 }
 
-/// A certificate as it goes into an answer.
+/// A certificate as it is kept.
 pub(crate) struct Issued {
-    pub(crate) leaf: Option<String>,
+    pub(crate) leaf: String,
     pub(crate) chain: Vec<String>,
     pub(crate) serial: String,
     pub(crate) description: CertificateDescription,
@@ -141,7 +141,7 @@ impl Authority {
         };
         let leaf = leaf.map_err(signing)?;
         let description = described(leaf.der())?;
-        let mut leaf = Some(pem("CERTIFICATE", leaf.der()));
+        let mut leaf = pem("CERTIFICATE", leaf.der());
         let mut chain = signer.chain.pems.clone();
         if let Some(fault) = fault {
             fault.present(&mut leaf, &mut chain);

@@ -121,7 +121,7 @@ impl Order {
             config: self.config,
             issuer_certificate_authority: ca.name().to_owned(),
             lifetime: ProtoDuration(self.lifetime),
-            pem_certificate: leaf,
+            pem_certificate: Some(leaf),
             pem_certificate_chain: chain,
             certificate_description: description,
             create_time: now,

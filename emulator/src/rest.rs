@@ -16,7 +16,7 @@ use crate::authorities::{Deletion, Turn};
 use crate::controls::Signer;
 use crate::emulator::Emulator;
 use crate::errors::{ApiError, Code, whole_seconds};
-use crate::faults::{Method, meet};
+use crate::faults::{Fault, Method, meet};
 use crate::identity::{Caller, Endpoint, authorization, challenge};
 use crate::ledger::CreateRequest;
 use crate::listing::Page;
@@ -65,9 +65,17 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
             body: body.to_vec(),
         });
     }
-    let delivery = match meet(emulator.take_transport_fault(method), &parts).await {
+    let pool = call.as_ref().ok().and_then(Call::pool);
+    let fault = emulator.take_transport_fault(method, pool.as_ref());
+    let is_own = !matches!(fault, Some(Fault::Html { .. }));
+    let delivery = match meet(fault, &parts).await {
         ControlFlow::Continue(delivery) => delivery,
-        ControlFlow::Break(answer) => return answer,
+        ControlFlow::Break(answer) => {
+            return match endpoint {
+                Some(endpoint) if is_own => endpoint.sign(answer),
+                _ => answer,
+            };
+        }
     };
     if let Some(endpoint) = endpoint {
         let answer = endpoint.answer(&emulator.identities, &parts, &body, emulator.now());

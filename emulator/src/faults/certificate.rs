@@ -6,6 +6,8 @@ use rcgen::{
     SanType,
 };
 
+use crate::wire::CertificateJson;
+
 /// What is wrong with an issued certificate or the chain beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateFault {
@@ -41,7 +43,7 @@ pub enum CertificateFault {
     Crlf,
     /// There is no chain beside it.
     EmptyChain,
-    /// The answer has a chain but no certificate.
+    /// The answer has a chain but no certificate. What is kept has both.
     NoCertificate,
 }
 
@@ -115,18 +117,25 @@ impl CertificateFault {
         }
     }
 
-    /// Changes what the answer carries.
-    pub(crate) fn present(&self, leaf: &mut Option<String>, chain: &mut Vec<String>) {
+    /// Changes how certificate and chain are written down.
+    pub(crate) fn present(&self, leaf: &mut String, chain: &mut Vec<String>) {
         match self {
             Self::ChainReversed => chain.reverse(),
             Self::Crlf => {
-                for pem in leaf.iter_mut().chain(chain) {
+                for pem in std::iter::once(leaf).chain(chain) {
                     *pem = pem.replace('\n', "\r\n");
                 }
             }
             Self::EmptyChain => chain.clear(),
-            Self::NoCertificate => *leaf = None,
             _ => {}
         }
+    }
+
+    /// The answer to the request that bought `kept`, if it is another than what is kept.
+    pub(crate) fn answer(&self, kept: &CertificateJson) -> Option<CertificateJson> {
+        matches!(self, Self::NoCertificate).then(|| CertificateJson {
+            pem_certificate: None,
+            ..kept.clone()
+        })
     }
 }

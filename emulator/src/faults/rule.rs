@@ -2,13 +2,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{CertificateFault, Fault, Method};
+use super::{CertificateFault, Fault, Method, PoolSelector};
+use crate::pool::PoolName;
 
 /// One fault, and for which requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaultRule {
     pub(crate) fault: Fault,
     pub(crate) on: Option<Method>,
+    pub(crate) pool: Option<PoolSelector>,
     pub(crate) extent: Extent,
     pub(crate) share: Option<Share>,
 }
@@ -52,6 +54,7 @@ impl FaultRule {
         Self {
             fault,
             on: None,
+            pool: None,
             extent,
             share: None,
         }
@@ -61,6 +64,13 @@ impl FaultRule {
     #[must_use]
     pub fn on(mut self, method: Method) -> Self {
         self.on = Some(method);
+        self
+    }
+
+    /// The same rule, but only for requests about one pool, its CAs and its certificates.
+    #[must_use]
+    pub fn at(mut self, pool: PoolSelector) -> Self {
+        self.pool = Some(pool);
         self
     }
 
@@ -123,14 +133,24 @@ impl FaultBook {
         self.rules.iter().filter_map(left).collect()
     }
 
-    /// What befalls a request of `method` on its way.
-    pub(crate) fn take_transport(&mut self, method: Method, now: Timestamp) -> Option<Fault> {
-        self.take(method, now, |fault| !fault.is_about_certificates())
+    /// What befalls a request of `method` on its way; `pool` is the one that it is about.
+    pub(crate) fn take_transport(
+        &mut self,
+        method: Method,
+        pool: Option<&PoolName>,
+        now: Timestamp,
+    ) -> Option<Fault> {
+        self.take(method, pool, now, |fault| !fault.is_about_certificates())
     }
 
-    /// What befalls the next certificate.
-    pub(crate) fn take_certificate(&mut self, now: Timestamp) -> Option<CertificateFault> {
-        match self.take(Method::CreateCertificate, now, Fault::is_about_certificates)? {
+    /// What befalls the next certificate of `pool`.
+    pub(crate) fn take_certificate(
+        &mut self,
+        pool: &PoolName,
+        now: Timestamp,
+    ) -> Option<CertificateFault> {
+        let create = Method::CreateCertificate;
+        match self.take(create, Some(pool), now, Fault::is_about_certificates)? {
             Fault::Certificate(fault) => Some(fault),
             _ => None,
         }
@@ -139,12 +159,15 @@ impl FaultBook {
     fn take(
         &mut self,
         method: Method,
+        pool: Option<&PoolName>,
         now: Timestamp,
         fits: impl Fn(&Fault) -> bool,
     ) -> Option<Fault> {
+        let is_at = |selector: &PoolSelector| pool.is_some_and(|pool| selector.selects(pool));
         let rule = self.rules.iter_mut().find_map(|rule| {
             let may = fits(&rule.fault)
                 && rule.on.is_none_or(|on| on == method)
+                && rule.pool.as_ref().is_none_or(is_at)
                 && left(rule.extent, self.set, now).is_some();
             // Only what may befall the request at all is drawn.
             (may && rule.share.as_mut().is_none_or(Share::hits)).then_some(rule)
@@ -177,6 +200,37 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
+    fn pool(id: &str) -> PoolName {
+        PoolName::new("p", "l", id).unwrap()
+    }
+
+    #[test]
+    fn a_rule_for_a_pool_is_not_used_up_by_requests_for_others_or_for_none() {
+        let rules = vec![
+            FaultRule::next(1, Fault::Hang).at(pool("a").into()),
+            FaultRule::next(1, Fault::Certificate(CertificateFault::IsCa)).at("a".parse().unwrap()),
+        ];
+        let mut book = FaultBook::new(rules, at(0));
+        for other in [None, Some(&pool("b"))] {
+            assert_eq!(
+                book.take_transport(Method::GetCaPool, other, at(0)),
+                None,
+                "{other:?}"
+            );
+        }
+        assert_eq!(book.take_certificate(&pool("b"), at(0)), None);
+        assert_eq!(book.in_force(at(0)).len(), 2);
+        assert_eq!(
+            book.take_transport(Method::GetCaPool, Some(&pool("a")), at(0)),
+            Some(Fault::Hang)
+        );
+        assert_eq!(
+            book.take_certificate(&pool("a"), at(0)),
+            Some(CertificateFault::IsCa)
+        );
+        assert_eq!(book.in_force(at(0)), []);
+    }
+
     #[test]
     fn a_rule_is_used_up_and_the_next_takes_over() {
         let rules = vec![
@@ -191,10 +245,11 @@ mod tests {
             (Method::GetCaPool, Fault::Hang),
             (Method::GetCaPool, Fault::CloseBefore),
         ] {
-            assert_eq!(book.take_transport(method, at(0)), Some(fault));
+            assert_eq!(book.take_transport(method, None, at(0)), Some(fault));
         }
-        assert_eq!(book.take_certificate(at(0)), Some(CertificateFault::IsCa));
-        assert_eq!(book.take_certificate(at(0)), None);
+        let mut certificate = || book.take_certificate(&pool("a"), at(0));
+        assert_eq!(certificate(), Some(CertificateFault::IsCa));
+        assert_eq!(certificate(), None);
         assert_eq!(
             book.in_force(at(0)),
             [FaultRule::always(Fault::CloseBefore)]
@@ -206,7 +261,8 @@ mod tests {
         let span = SignedDuration::from_secs(60);
         let mut book = FaultBook::new(vec![FaultRule::during(span, Fault::Hang)], at(0));
         let mut takes = |second| {
-            book.take_transport(Method::Other, at(second)).is_some()
+            book.take_transport(Method::Other, None, at(second))
+                .is_some()
                 && book.in_force(at(second)).len() == 1
         };
         assert!(takes(-10) && takes(0) && takes(59));
@@ -225,7 +281,7 @@ mod tests {
         let rule = FaultRule::always(Fault::LostReply).share(percent, seed);
         let mut book = FaultBook::new(vec![rule], at(0));
         let draw = || {
-            book.take_transport(Method::CreateCertificate, at(0))
+            book.take_transport(Method::CreateCertificate, None, at(0))
                 .is_some()
         };
         std::iter::repeat_with(draw).take(count).collect()
@@ -253,7 +309,7 @@ mod tests {
         ];
         let mut book = FaultBook::new(rules, at(0));
         let faults: Vec<_> = (0..100)
-            .filter_map(|_| book.take_transport(Method::Other, at(0)))
+            .filter_map(|_| book.take_transport(Method::Other, None, at(0)))
             .collect();
         assert_eq!(faults.len(), 100);
         assert_eq!(

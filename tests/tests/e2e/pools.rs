@@ -44,6 +44,28 @@ async fn a_definite_refusal_moves_on_at_once_and_the_next_renewal_begins_at_the_
 }
 
 #[tokio::test]
+async fn while_one_pool_is_away_by_a_rule_the_other_of_the_same_emulator_serves() {
+    let lab = two_pools().await;
+    let agent = supplied(&lab, &with_fallback()).await;
+    let away = |pool: &str| {
+        let no = ApiError::new(Code::FailedPrecondition, "away");
+        let rule = FaultRule::always(Fault::error(no)).on(Method::CreateCertificate);
+        [rule.at(pool.parse().unwrap())]
+    };
+    for (gone, seller) in [
+        ("issuing-pool", "second-pool"),
+        ("second-pool", "issuing-pool"),
+        (&Lab::pool("issuing-pool"), "second-pool"),
+    ] {
+        lab.faults(away(gone));
+        renew(&lab, &agent).await;
+        assert_eq!(sellers(&lab).last().unwrap(), seller, "{gone} is away");
+    }
+    assert_eq!((sold(&lab), abandoned(&agent).await), (4, 0));
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_first_pool_that_does_not_exist_is_passed_over() {
     let mut config = guide_and([pool(
         "second-pool",
