@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use crate::emulator::Emulator;
 use crate::errors::{ApiError, Code};
-use crate::faults::CertificateFault;
 use crate::idempotency::RequestKey;
 use crate::identity::Caller;
 use crate::json::{from_body, from_value, parse_json};
