@@ -27,7 +27,7 @@ readonly covered=(/run /var/log /var/lib/kubelet /var/lib/containerd /var/lib/cn
 readonly controllers=(serviceaccount-controller root-ca-certificate-publisher-controller
   namespace-controller garbage-collector-controller daemonset-controller deployment-controller
   replicaset-controller node-lifecycle-controller taint-eviction-controller
-  certificatesigningrequest-cleaner-controller clusterrole-aggregation-controller)
+  certificatesigningrequest-cleaner-controller resourcequota-controller clusterrole-aggregation-controller)
 
 # Runs inside; what it starts outlives the caller.
 inside() { nsenter -t "$(<"$STATE/pid")" -m -p -n -u -i "$@"; }
