@@ -8,10 +8,8 @@
 # It needs root. CERTAGENT is the program (else it is built), CERTAGENT_IMAGE the archive of the
 # image (else deploy/image.sh builds it). Logs are kept where the last lines say, after a failure.
 set -euo pipefail
-shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
-readonly here root lab=$here/lab.sh
+readonly here
 readonly all=(
   the_lab_mounts_a_volume_of_a_do_nothing_driver
   without_a_config_the_pod_waits_and_heals_by_apply_alone
@@ -33,54 +31,21 @@ if [ "${1:-}" = --list ]; then
   printf '%s\n' "${all[@]}"
   exit
 fi
-if [ "$(id -u)" != 0 ]; then
-  echo 'a node needs namespaces, mounts and cgroups: run this as root' >&2
-  exit 1
-fi
-
-BIN=$("$here/build.sh")
-work=$(mktemp -d "${TMPDIR:-/tmp}/certagent-cluster.XXXXXX")
-STATE=$work/lab
-export BIN STATE
-readonly work
-certagent=${CERTAGENT:-}
-if [ -z "$certagent" ]; then
-  (cd "$root" && cargo build --locked -p certagent)
-  certagent=${CARGO_TARGET_DIR:-$root/target}/debug/certagent
-fi
-certagent=$(realpath "$certagent")
+# shellcheck source=tests/cluster/setup.sh
+. "$here/setup.sh"
+# shellcheck source=tests/cluster/scenarios.sh
+. "$here/scenarios.sh"
 image=${CERTAGENT_IMAGE:-}
 if [ -z "$image" ]; then
   image=$work/image.tar
   bash "$root/deploy/image.sh" "$image"
 fi
-readonly certagent image
-# shellcheck source=tests/cluster/support.sh
-. "$here/support.sh"
-# shellcheck source=tests/cluster/scenarios.sh
-. "$here/scenarios.sh"
-
-mounts_before=$(wc -l </proc/self/mountinfo)
-passed=0 failed=0
-finish() {
-  local result=$?
-  "$lab" down || result=1
-  if [ "$(wc -l </proc/self/mountinfo)" != "$mounts_before" ]; then
-    echo 'the lab left mounts on this machine' >&2
-    result=1
-  fi
-  if [ "$result" = 0 ]; then rm -rf "$work"; else echo "logs: $work"; fi
-  exit "$result"
-}
-trap finish EXIT
-
-"$lab" up
-start_emulator
-cp "$work/emulator.log" "$work/emulator.first"
-k create serviceaccount web
+image=$(realpath "$image")
+readonly image
 
 scenarios=("$@")
 [ ${#scenarios[@]} -gt 0 ] || scenarios=("${all[@]}")
+passed=0 failed=0
 for scenario in "${scenarios[@]}"; do
   begin=$SECONDS
   # In a subshell of its own, and not as a condition: only so does the first error end it.

@@ -17,7 +17,7 @@ YAML
   remove floor
   k delete csidriver do-nothing.csi.test
   stop do-nothing
-  ! registered do-nothing.csi.test || await 20 'its end in CSINode' eval '! registered do-nothing.csi.test'
+  await 20 'its end in CSINode' eval '! registered do-nothing.csi.test'
 }
 
 # The event says what users of GKE know, and applying the objects is all that it takes.

@@ -1,5 +1,4 @@
-# What the scenarios are made of. Sourced by run.sh and figures.sh, which set here, lab, work and
-# certagent.
+# What the scenarios are made of. Sourced by setup.sh.
 # shellcheck shell=bash
 readonly driver=workloadcertificates.security.cloud.google.com
 readonly trust_domain=demo-project.svc.id.goog
@@ -144,14 +143,16 @@ target() { echo "$kubelet_root/pods/$1/volumes/kubernetes.io~csi/gke-workload-ce
 in_pod() { k exec "$1" -- "${@:2}"; }
 seen_by() { in_pod "$1" cat "$mount_path/$2"; }
 
+# Neither the API server nor the node knows the pod any more: NAME UID
 gone() { ! k get pod "$1" && [ -z "$(traces "$2")" ]; }
-# Deletes a pod and waits until the node has forgotten it.
+# Deletes pods and waits until the node has forgotten them.
 remove() {
-  local pod uid
+  local pod uids=()
+  for pod in "$@"; do uids+=("$(uid_of "$pod")"); done
+  k delete pod --wait=false "$@"
   for pod in "$@"; do
-    uid=$(uid_of "$pod")
-    k delete pod "$pod" --wait=false
-    await 60 "the end of pod $pod and of its volume" gone "$pod" "$uid"
+    await 60 "the end of pod $pod and of its volume" gone "$pod" "${uids[0]}"
+    uids=("${uids[@]:1}")
   done
 }
 
@@ -248,7 +249,7 @@ diagnose() {
     volume_directories
     for log in driver emulator; do
       echo "--- the end of the log of the $log"
-      tail -n 30 "$work/$log.log"
+      tail -n 20 "$work/$log.log"
     done
     echo '--- the driver as a DaemonSet'
     k -n certagent-system logs daemonset/certagent-node --tail 30
