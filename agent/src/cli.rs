@@ -106,8 +106,10 @@ Edits of the configuration take effect at each certificate's next renewal.
     Run(Box<RunArgs>),
     /// Keep the volumes of a node's pods supplied: the CSI driver for Kubernetes
     #[command(after_help = format!("\
-Example:
-  certagent node --trust-domain my-project.svc.id.goog --identity reflected \\
+Examples:
+  certagent node --trust-domain p.svc.id.goog --node-name n --unsafe-node-identity
+  certagent node --trust-domain p.svc.id.goog --node-name n --identity reflected \\
+      --token-audience p.svc.id.goog \\
       --sts-audience //iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/mesh/providers/cluster
 
 It runs as root in a DaemonSet: deploy/node.yaml.
