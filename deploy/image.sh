@@ -73,12 +73,15 @@ config=$(blob "$work/config")
 printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json",%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",%s}]}' \
   "$config" "$layer" > "$work/manifest"
 manifest=$(blob "$work/manifest")
-# containerd takes the name whole; others take the tag alone.
-full=$name
-case $name in
-  */*) ;;
-  *) full=docker.io/library/$name ;;
-esac
+# Names are completed as the kubelet does it; containerd takes them whole, others the tag alone.
+first=${name%%/*}
+if [ "$first" = "$name" ]; then
+  full=docker.io/library/$name
+elif [[ $first == *[.:]* || $first == localhost ]]; then
+  full=$name
+else
+  full=docker.io/$name
+fi
 printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",%s,"platform":{"architecture":"amd64","os":"linux"},"annotations":{"io.containerd.image.name":"%s","org.opencontainers.image.ref.name":"%s"}}]}' \
   "$manifest" "$full" "${name##*:}" > "$work/oci/index.json"
 printf '{"imageLayoutVersion":"1.0.0"}' > "$work/oci/oci-layout"

@@ -106,8 +106,10 @@ Edits of the configuration take effect at each certificate's next renewal.
     Run(Box<RunArgs>),
     /// Keep the volumes of a node's pods supplied: the CSI driver for Kubernetes
     #[command(after_help = format!("\
-Example:
-  certagent node --trust-domain my-project.svc.id.goog --identity reflected \\
+Examples:
+  certagent node --trust-domain p.svc.id.goog --node-name n --unsafe-node-identity
+  certagent node --trust-domain p.svc.id.goog --node-name n --identity reflected \\
+      --token-audience p.svc.id.goog \\
       --sts-audience //iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/mesh/providers/cluster
 
 It runs as root in a DaemonSet: deploy/node.yaml.
@@ -126,8 +128,9 @@ Example:
 Example:
   certagent emulator --listen 127.0.0.1:8080 --state ./ca | tee objects.yaml
 
-What it prints are the two objects that fit its pools. Without --identities it signs for everybody
-who reaches it: never a production CA. Its faults on demand are listed at /emulator/v1/faults/catalogue.
+What it prints are the two objects that fit its pools. Without --identities it signs for
+everybody who reaches it: never a production CA. Its faults on demand are listed at
+/emulator/v1/faults/catalogue.
 
 {EXIT_CODES}"))]
     Emulator(EmulatorArgs),
@@ -371,7 +374,7 @@ pub(crate) struct EmulatorArgs {
     /// The loopback address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", env = "CERTAGENT_EMULATOR_LISTEN")]
     pub(crate) listen: SocketAddr,
-    /// Keep pools, CAs and certificates here over restarts [default: in memory]
+    /// Keep pools, CAs, certificates and their counts here over restarts [default: in memory]
     #[arg(long, value_name = "DIR", env = "CERTAGENT_EMULATOR_STATE", value_parser = value::path)]
     pub(crate) state: Option<PathBuf>,
     /// Start without pools: make them over the API, with gcloud for example
@@ -387,8 +390,8 @@ pub(crate) struct EmulatorArgs {
     /// The location in the pools' names
     #[arg(long, default_value = "us-central1")]
     pub(crate) location: String,
-    /// Who may call, and the tokens they get: a YAML or JSON file [default: everybody, as an
-    /// administrator]
+    /// Who may call, and the tokens they get: a YAML or JSON file that names at least one caller
+    /// [default: everybody, as an administrator]
     #[arg(long, value_name = "FILE", env = "CERTAGENT_EMULATOR_IDENTITIES", value_parser = value::path)]
     pub(crate) identities: Option<PathBuf>,
     /// Whether the service's quotas hold

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use crate::emulator::Emulator;
 use crate::errors::{ApiError, Code};
-use crate::faults::CertificateFault;
 use crate::idempotency::RequestKey;
 use crate::identity::Caller;
 use crate::json::{from_body, from_value, parse_json};
@@ -85,13 +84,17 @@ impl Emulator {
         if kept_key.is_some() || request.is_some() {
             self.store(&pool.name, certificate_id, request_id.clone(), &certificate)?;
         }
-        tracing::debug!(pool = %pool.name, %serial, "certificate issued");
+        let sold = Sold {
+            pool: pool.name.clone(),
+            serial,
+            request_id,
+        };
+        self.enter(&sold, &certificate)?;
+        tracing::debug!(pool = %pool.name, serial = sold.serial, "certificate issued");
 
         let certificate = Arc::new(certificate);
-        let mut answer = Arc::clone(&certificate);
-        if fault == Some(CertificateFault::NoCertificate) {
-            Arc::make_mut(&mut answer).pem_certificate = None;
-        }
+        let answer = fault.and_then(|fault| fault.answer(&certificate));
+        let answer = answer.map_or_else(|| Arc::clone(&certificate), Arc::new);
         let mut ledger = lock(&self.ledger);
         if let Some(key) = request {
             ledger.replays.insert(key, now, Arc::clone(&answer));
@@ -99,16 +102,12 @@ impl Emulator {
         if let Some(key) = kept_key {
             let kept = Kept {
                 pool: pool.name.clone(),
-                request_id: request_id.clone(),
+                request_id: sold.request_id.clone(),
                 certificate,
             };
             ledger.kept.insert(key, kept);
         }
-        ledger.sell(Sold {
-            pool: pool.name.clone(),
-            serial,
-            request_id,
-        });
+        ledger.sell(sold);
         Ok(answer)
     }
 
@@ -221,6 +220,12 @@ impl Emulator {
         self.forget_old(&mut ledger, now);
         let first = ledger.replays.get(key, now)?;
         ledger.replayed += 1;
+        drop(ledger);
+        if let Some(state) = &self.state
+            && let Err(error) = state.history.enter_replayed(first.serial())
+        {
+            tracing::warn!(%error, "a replay is not counted after the next start");
+        }
         Some(first)
     }
 
@@ -284,6 +289,17 @@ impl Emulator {
         state
             .save_certificate(&stored)
             .map_err(|error| ApiError::internal("The certificate was not stored", error))
+    }
+
+    /// Enters a sale into the history. One that is not in it was none: its certificate goes again.
+    fn enter(&self, sold: &Sold, certificate: &CertificateJson) -> Result<(), ApiError> {
+        let Some(state) = &self.state else {
+            return Ok(());
+        };
+        state.history.enter_sold(sold).map_err(|error| {
+            state.remove_certificate(certificate);
+            ApiError::internal("The certificate was not stored", error)
+        })
     }
 
     /// A certificate of an ENTERPRISE pool by its name: its pool, its key in the ledger, itself.

@@ -108,7 +108,8 @@ impl Emulator {
         pools.map(|pool| (pool.name.clone(), pool.tier))
     }
 
-    /// What happened since the emulator was built.
+    /// What happened since the emulator was built; with a state directory, what was sold and replayed
+    /// since that was made.
     pub fn stats(&self) -> Stats {
         let requests = lock(&self.seen).requests.clone();
         let ledger = lock(&self.ledger);
@@ -120,8 +121,8 @@ impl Emulator {
         }
     }
 
-    /// The certificates that were signed since the emulator was built, the last 65,536 of them,
-    /// oldest first.
+    /// The certificates that were signed since the emulator was built, or since its state directory
+    /// was made: the last 65,536 of them, oldest first.
     pub fn sold(&self) -> Vec<Sold> {
         lock(&self.ledger).last_sold.iter().cloned().collect()
     }

@@ -42,7 +42,7 @@ pub(crate) struct Terms {
     pub(crate) with_issuer_url: bool,
 }
 
-/// A certificate as it goes into an answer.
+/// A certificate as it is kept.
 pub(crate) struct Issued {
     pub(crate) leaf: String,
     pub(crate) chain: Vec<String>,

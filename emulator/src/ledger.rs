@@ -72,8 +72,7 @@ impl Seen {
     }
 }
 
-/// A certificate that this emulator signed since it was built, or that its state directory
-/// remembers.
+/// A certificate that this emulator signed, or an earlier one with the same state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sold {
     /// The pool that signed it.
@@ -95,8 +94,8 @@ pub struct CreateRequest {
     pub body: Vec<u8>,
 }
 
-/// Counts since the emulator was built. Certificates that its state directory still remembers count
-/// as well: all of an ENTERPRISE pool, and those that a request id bought in the last hour.
+/// Counts since the emulator was built; what was sold and replayed is kept in the state directory, if
+/// there is one, and counted since that was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Certificates signed by pool; replays are not counted again, `validateOnly` not at all.
@@ -129,9 +128,19 @@ pub(crate) fn restore_ledger(
     now: Timestamp,
 ) -> Result<Ledger, EmulatorError> {
     let mut ledger = Ledger::default();
+    let entered = state.history.restore(&mut ledger)?;
     let mut stored = state.load_certificates()?;
     stored.sort_by_key(|stored| stored.created);
     for stored in stored {
+        let sold = Sold {
+            pool: stored.pool.clone(),
+            serial: stored.certificate.serial().to_owned(),
+            request_id: stored.request_id.clone(),
+        };
+        if !entered.contains(&sold.serial) {
+            state.history.enter_sold(&sold)?;
+            ledger.sell(sold);
+        }
         // A pool that was deleted takes its certificates with it.
         if !pools.contains_key(&stored.pool) {
             state.remove_certificate(&stored.certificate);
@@ -139,11 +148,6 @@ pub(crate) fn restore_ledger(
         }
         let location = stored.pool.location().to_owned();
         let answer = Arc::new(stored.certificate);
-        ledger.sell(Sold {
-            pool: stored.pool.clone(),
-            serial: serial(&answer).to_owned(),
-            request_id: stored.request_id.clone(),
-        });
         let replayable = is_kept(stored.created, now);
         if stored.certificate_id.is_none() && !replayable {
             state.remove_certificate(&answer);
@@ -165,11 +169,6 @@ pub(crate) fn restore_ledger(
         }
     }
     Ok(ledger)
-}
-
-fn serial(certificate: &CertificateJson) -> &str {
-    let description = &certificate.certificate_description.subject_description;
-    &description.hex_serial_number
 }
 
 fn push_bounded<T>(queue: &mut VecDeque<T>, bound: usize, value: T) {

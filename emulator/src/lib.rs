@@ -67,6 +67,7 @@ mod encoding;
 mod errors;
 mod faults;
 mod files;
+mod history;
 mod iam;
 mod iam_store;
 mod idempotency;
@@ -100,7 +101,8 @@ pub use connection::{ServeOptions, check_loopback, serve, serve_with};
 pub use emulator::{Clock, Emulator, system_clock};
 pub use errors::{ApiError, Code, EmulatorError};
 pub use faults::{
-    Allowed, CatalogueEntry, CertificateFault, Fault, FaultRule, Method, Parameter, Preset,
+    Allowed, CatalogueEntry, CertificateFault, Fault, FaultRule, Method, Parameter, PoolSelector,
+    PoolSelectorError, Preset,
 };
 pub use iam_store::Binding;
 pub use idempotency::ReplayForm;

@@ -200,12 +200,6 @@ impl PoolName {
         split().ok_or_else(|| ApiError::not_found(name))
     }
 
-    /// The pool that a resource is, or is in; none where it is in no pool.
-    pub(crate) fn of(resource: &str) -> Option<Self> {
-        let parts: Vec<&str> = resource.split('/').take(6).collect();
-        parts.join("/").parse().ok()
-    }
-
     /// The project, `P`.
     pub fn project(&self) -> &str {
         self.name.split('/').nth(1).unwrap_or_default()

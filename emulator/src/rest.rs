@@ -16,7 +16,7 @@ use crate::authorities::{Deletion, Turn};
 use crate::controls::Signer;
 use crate::emulator::Emulator;
 use crate::errors::{ApiError, Code, whole_seconds};
-use crate::faults::{Method, meet};
+use crate::faults::{Fault, Method, meet};
 use crate::identity::{Caller, Endpoint, authorization, challenge};
 use crate::ledger::CreateRequest;
 use crate::listing::Page;
@@ -24,7 +24,6 @@ use crate::mask::Mask;
 use crate::neighbours::service_identity;
 use crate::order::CreateQuery;
 use crate::params::Params;
-use crate::pool::PoolName;
 use crate::quota::Refusal;
 use crate::route::Call;
 
@@ -66,17 +65,15 @@ async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Resp
             body: body.to_vec(),
         });
     }
-    let pool = call
-        .as_ref()
-        .ok()
-        .and_then(|call| PoolName::of(&call.resource));
+    let pool = call.as_ref().ok().and_then(Call::pool);
     let fault = emulator.take_transport_fault(method, pool.as_ref());
+    let is_own = !matches!(fault, Some(Fault::Html { .. }));
     let delivery = match meet(fault, &parts).await {
         ControlFlow::Continue(delivery) => delivery,
         ControlFlow::Break(answer) => {
             return match endpoint {
-                Some(endpoint) => endpoint.refusal(answer),
-                None => answer,
+                Some(endpoint) if is_own => endpoint.sign(answer),
+                _ => answer,
             };
         }
     };

@@ -5,6 +5,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::errors::{ApiError, Code};
 use crate::faults::Method;
+use crate::pool::PoolName;
 
 /// The whole API: verb, path (`*` stands for one part of a name) and method.
 const ROUTES: [(&str, &str, Method); 37] = {
@@ -224,6 +225,12 @@ impl Call {
         })
     }
 
+    /// The pool that the call is about, or about whose CAs or certificates.
+    pub(crate) fn pool(&self) -> Option<PoolName> {
+        let parts: Vec<&str> = self.resource.split('/').take(6).collect();
+        parts.join("/").parse().ok()
+    }
+
     /// What the caller must be allowed to do, and with which resource; nothing for what everybody
     /// may. `createForSelf`, which reflected identities need instead of `create`, depends on the
     /// body.
@@ -271,6 +278,13 @@ impl Call {
         };
         Some((permission, self.resource.clone()))
     }
+}
+
+/// Whether every call of this method is about a pool, as [`Call::pool`] finds it.
+pub(crate) fn is_about_a_pool(method: Method) -> bool {
+    ROUTES
+        .iter()
+        .any(|(_, pattern, known)| *known == method && pattern.contains("/caPools/*"))
 }
 
 fn fits(pattern: &str, parts: &[String], action: Option<&str>) -> bool {

@@ -7,6 +7,7 @@
 //! DIR/cas/POOL.ID.json      a CA: its key, chain, state, unsigned request
 //! DIR/certificates/SERIAL.json
 //! DIR/projects.json         the IAM policies of projects
+//! DIR/history.jsonl         what was sold and replayed, see `history.rs`
 //! ```
 //! Files appear whole (temporary name, then rename) and are readable by their owner alone. A file
 //! that cannot be understood, or that is missing where another one names it, stops the start: keys
@@ -26,6 +27,7 @@ use crate::errors::EmulatorError;
 use crate::files::{
     Durable, VERSION, corrupt, failed, make_dir, open_private, read_json, remove, write_json,
 };
+use crate::history::History;
 use crate::iam_store::Policy;
 use crate::issue::Authority;
 use crate::keys::CaKeyPair;
@@ -38,6 +40,7 @@ use crate::world::{Ca, CaRecord, Pool};
 #[derive(Debug)]
 pub(crate) struct StateDir {
     dir: PathBuf,
+    pub(crate) history: History,
     _lock: File,
 }
 
@@ -129,6 +132,7 @@ impl StateDir {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 dir: dir.to_owned(),
+                history: History::open(dir.join("history.jsonl"))?,
                 _lock: lock,
             }),
             Err(fs::TryLockError::WouldBlock) => Err(EmulatorError::StateInUse {
@@ -322,10 +326,7 @@ impl StateDir {
     }
 
     fn certificate_path(&self, certificate: &CertificateJson) -> PathBuf {
-        let serial = &certificate
-            .certificate_description
-            .subject_description
-            .hex_serial_number;
+        let serial = certificate.serial();
         self.dir.join("certificates").join(format!("{serial}.json"))
     }
 }

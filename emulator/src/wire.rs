@@ -47,6 +47,16 @@ pub struct CertificateJson {
     pub labels: BTreeMap<String, String>,
 }
 
+impl CertificateJson {
+    /// Its serial in lowercase hex.
+    pub(crate) fn serial(&self) -> &str {
+        &self
+            .certificate_description
+            .subject_description
+            .hex_serial_number
+    }
+}
+
 /// What stands in a certificate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

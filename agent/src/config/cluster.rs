@@ -1,8 +1,9 @@
 //! The configuration follows the two objects of a cluster.
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use certagent_core::config::{Problem, Settings, Severity, Source};
 use futures::{Stream, StreamExt as _, pin_mut, stream};
+use jiff::SignedDuration;
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind},
@@ -16,6 +17,7 @@ use tracing::warn;
 use super::{ActiveConfig, BadConfig, Found, activation::Activation};
 use crate::{
     admin::Metrics,
+    clock::SharedClock,
     kube::{GROUP, Kind, Trouble, VERSION},
     volume::StateDir,
 };
@@ -28,7 +30,10 @@ const MANIFEST: &str = "crds.yaml";
 
 /// So long after the start the last good configuration of an earlier process is used, if the API
 /// server has not said anything.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// What there is to say before the API server has said anything.
+const NO_ANSWER: &str = "the API server has not answered yet, so the configuration is not known";
 
 /// What is known of the configuration of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +59,7 @@ impl ClusterConfig {
         settings: Settings,
         state: &Arc<StateDir>,
         metrics: Arc<Metrics>,
+        clock: SharedClock,
         cancel: CancellationToken,
     ) -> watch::Receiver<ClusterState> {
         let (follower, receiver) = Follower::new(settings, state, metrics);
@@ -61,7 +67,7 @@ impl ClusterConfig {
             events(client.clone(), Kind::Certificates),
             events(client.clone(), Kind::Trust),
         );
-        let follow = Box::pin(follower.run(events));
+        let follow = Box::pin(follower.run(events, clock));
         tokio::spawn(async move { cancel.run_until_cancelled(follow).await });
         receiver
     }
@@ -163,7 +169,10 @@ impl Follower {
         state: &Arc<StateDir>,
         metrics: Arc<Metrics>,
     ) -> (Self, watch::Receiver<ClusterState>) {
-        let (sender, receiver) = watch::channel(ClusterState::default());
+        let (sender, receiver) = watch::channel(ClusterState {
+            active: None,
+            problem: Some(NO_ANSWER.to_owned()),
+        });
         let follower = Self {
             settings,
             state: Arc::clone(state),
@@ -175,15 +184,13 @@ impl Follower {
             has_tried_earlier: false,
             sender,
         };
-        follower.publish();
         (follower, receiver)
     }
 
-    async fn run(mut self, events: impl Stream<Item = (Kind, Event)>) {
+    async fn run(mut self, events: impl Stream<Item = (Kind, Event)>, clock: SharedClock) {
         pin_mut!(events);
-        // A deadline of the network, so it is real time.
-        let patience = tokio::time::sleep(PATIENCE);
-        pin_mut!(patience);
+        let now = clock.now();
+        let mut patience = clock.sleep_until(now.saturating_add(PATIENCE).unwrap_or(now));
         loop {
             tokio::select! {
                 event = events.next() => match event {
@@ -263,9 +270,7 @@ impl Follower {
         };
         said.extend(self.wrong.clone());
         if said.is_empty() && self.is_waiting() {
-            said.push(
-                "the API server has not answered yet, so the configuration is not known".to_owned(),
-            );
+            said.push(NO_ANSWER.to_owned());
         }
         (!said.is_empty()).then(|| said.join("\n"))
     }

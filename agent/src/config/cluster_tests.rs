@@ -1,11 +1,12 @@
 use std::io;
 
+use jiff::Timestamp;
 use kube::core::Status;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::fixture::Objects as Fixture;
+use crate::{clock::ManualClock, config::fixture::Objects as Fixture};
 
 /// The two objects of a cluster, each of some generation.
 fn object(kind: Kind, generation: i64, fixture: &Fixture) -> DynamicObject {
@@ -223,6 +224,30 @@ fn an_api_server_that_is_away_is_told_and_the_last_good_one_used() {
     cluster.apply(Kind::Trust, 1, &changed);
     let state = cluster.apply(Kind::Certificates, 2, &changed);
     assert_eq!((validity(&state), state.problem), (7200, None));
+}
+
+#[tokio::test]
+async fn an_api_server_that_says_nothing_is_not_waited_for_long() {
+    let lab = Lab::new();
+    lab.start().both();
+    let Cluster {
+        follower,
+        mut state,
+    } = lab.start();
+    let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+    let following = tokio::spawn(follower.run(stream::pending(), Arc::new(clock.clone())));
+    tokio::task::yield_now().await;
+    assert_eq!(state.borrow().active, None);
+    clock.step(PATIENCE);
+    let resumed = state
+        .wait_for(|state| state.active.is_some())
+        .await
+        .unwrap();
+    assert_eq!(validity(&resumed), 3600);
+    let problem = resumed.problem.as_deref().unwrap();
+    assert!(problem.contains("has not answered yet"), "{problem}");
+    drop(resumed);
+    following.abort();
 }
 
 #[test]

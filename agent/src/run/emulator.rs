@@ -31,6 +31,11 @@ pub(super) const LOCATION: &str = "us-central1";
 /// The largest file of identities that is read, in bytes.
 const LARGEST_FILE: usize = 1 << 20;
 
+/// What is wrong with identities that let everybody in.
+const NOBODY: &str = "it names no caller, and so every caller would be an administrator; add users, \
+                      serviceAccounts or providers (docs/emulator.md has an example), or leave \
+                      --identities out to let everybody in";
+
 /// Serves the pools until a signal comes.
 pub(super) async fn run(args: EmulatorArgs) -> Result<Exit> {
     if !args.allow_remote_callers {
@@ -39,9 +44,10 @@ pub(super) async fn run(args: EmulatorArgs) -> Result<Exit> {
         })?;
     }
     let (config, params) = pools(&args)?;
+    let callers = identities(args.identities.as_deref())?;
     let config = EmulatorConfig {
         quotas: quotas(args.quotas),
-        identities: identities(args.identities.as_deref())?,
+        identities: callers.clone(),
         ..config
     };
 
@@ -54,15 +60,10 @@ pub(super) async fn run(args: EmulatorArgs) -> Result<Exit> {
         )
     })?;
     let endpoint = format!("http://{}", listener.local_addr()?);
-    let signs_for = if config.identities.knows_somebody() {
-        "it signs for those whom its file of identities allows to ask"
-    } else {
-        "it signs for everybody who reaches it"
-    };
     let emulator = build(config, args.state).await?;
-    let banner = banner(&emulator, &endpoint, signs_for);
+    let banner = banner(&emulator, &endpoint, &callers);
     print::stdout(&match &params {
-        Some(params) => banner + &objects(params, &endpoint),
+        Some(params) => banner + &objects(params, &endpoint, &callers),
         None => banner,
     })?;
     let options = ServeOptions {
@@ -108,12 +109,9 @@ fn identities(path: Option<&Path>) -> Result<IdentityConfig> {
         .map_err(|error| anyhow!(misread(&error)))
         .with_context(named)?;
     config.validate().with_context(named)?;
-    if !config.knows_somebody() {
-        return Err(anyhow!(
-            "it names nobody, and so everybody would be an administrator; add users, \
-             serviceAccounts or providers, or leave --identities out if that is meant"
-        ))
-        .with_context(named);
+    // Who says --identities does not mean everybody.
+    if config.is_open() {
+        return Err(anyhow!(NOBODY)).with_context(named);
     }
     Ok(config)
 }
@@ -180,7 +178,7 @@ fn ca_key(algorithm: KeyAlgorithm) -> CaKey {
 
 /// What is served, as a comment of YAML: with the objects after it, all of it can be piped into the
 /// file that `run` reads.
-fn banner(emulator: &Emulator, endpoint: &str, signs_for: &str) -> String {
+fn banner(emulator: &Emulator, endpoint: &str, callers: &IdentityConfig) -> String {
     let pools: Vec<_> = emulator
         .pools()
         .map(|(name, tier)| {
@@ -196,15 +194,30 @@ fn banner(emulator: &Emulator, endpoint: &str, signs_for: &str) -> String {
     } else {
         format!("# Its CA pools:\n{}", pools.concat())
     };
+    let whom = if callers.is_open() {
+        "everybody who reaches it"
+    } else {
+        "nobody but the callers of --identities"
+    };
+    let metadata = callers.metadata_server.as_ref().map(|server| {
+        let account = &server.service_account;
+        format!("# Its metadata server gives everybody who reaches it the tokens of {account}.\n")
+    });
+    let metadata = metadata.unwrap_or_default();
     format!(
         "\
-# certagent emulator at {endpoint}: {signs_for}, never use it in production.
-{pools}#
+# certagent emulator at {endpoint}: it signs for {whom}, never use it in production.
+{metadata}{pools}#
 "
     )
 }
 
-fn objects(params: &GuideParams, endpoint: &str) -> String {
+fn objects(params: &GuideParams, endpoint: &str, callers: &IdentityConfig) -> String {
+    let identity = if callers.is_open() {
+        ""
+    } else {
+        "# (with --identity, which says as which caller: docs/emulator.md has examples)\n"
+    };
     let (certificates, trust) = (
         render_workload_certificate_config(params),
         render_trust_config(params),
@@ -214,7 +227,7 @@ fn objects(params: &GuideParams, endpoint: &str) -> String {
 # Below are the two objects that fit them. Save all of this as objects.yaml, and then:
 #   certagent run --config objects.yaml --ca-endpoint {endpoint} \\
 #       --volume VOLUME-DIRECTORY --namespace default --service-account demo
-# (with --allow-disk if the directories are not on a tmpfs). Ctrl-C ends the emulator.
+{identity}# (with --allow-disk if the directories are not on a tmpfs). Ctrl-C ends the emulator.
 {certificates}---
 {trust}"
     )
@@ -232,7 +245,8 @@ mod tests {
         let emulator = build(config, None).await.unwrap();
         let params = guide_params("example.com:project-1", "us-central1").unwrap();
         let endpoint = "http://127.0.0.1:1";
-        let text = banner(&emulator, endpoint, "") + &objects(&params, endpoint);
+        let callers = IdentityConfig::default();
+        let text = banner(&emulator, endpoint, &callers) + &objects(&params, endpoint, &callers);
         let source = Source {
             name: "objects.yaml".to_owned(),
             text,

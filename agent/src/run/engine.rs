@@ -84,7 +84,9 @@ impl Engine {
         metrics.watch_trust(trust.clone());
         let trust_task = tokio::spawn(trust_task.run(cancel.clone()));
         // With or without an answer: what is not known yet is asked for again.
-        if let Some(Err(stopped)) = cancel.run_until_cancelled(wait_ready(&mut trust)).await {
+        if let Some(Err(stopped)) = cancel.run_until_cancelled(wait_ready(&mut trust)).await
+            && !cancel.is_cancelled()
+        {
             return Err(stopped.into());
         }
         let limiter = Limiter::new(Arc::clone(&clock), quota_share, Arc::clone(&metrics));

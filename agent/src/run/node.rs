@@ -113,7 +113,8 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
         }
         (ConfigSource::Cluster(settings), Some(client)) => {
             let metrics = Arc::clone(&metrics);
-            ClusterConfig::start(&client, settings, &state, metrics, cancel.clone())
+            let clock = Arc::clone(&clock);
+            ClusterConfig::start(&client, settings, &state, metrics, clock, cancel.clone())
         }
         (ConfigSource::Cluster(_), None) => {
             bail!("without an API server the objects are in files: give --config")

@@ -4,7 +4,7 @@
 //! GET    /emulator/v1/faults            the rules in force, each with what is left of it
 //! POST   /emulator/v1/faults            {"rules": [RULE, …]} replaces them all
 //! DELETE /emulator/v1/faults            heals everything
-//! GET    /emulator/v1/faults/catalogue  every fault and its parameters
+//! GET    /emulator/v1/faults/catalogue  what every rule takes, every fault and its parameters
 //! GET    /emulator/v1/quotas            and PUT {"quotas": "off" | "service", "retryInfo": BOOL}
 //! GET    /emulator/v1/replays           and PUT {"form": FORM}
 //! GET    /emulator/v1/stats             what was signed, replayed, asked and refused
@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::emulator::Emulator;
 use crate::errors::ApiError;
 use crate::idempotency::ReplayForm;
+use crate::pool::PoolName;
 use crate::quota::Quotas;
 use crate::rest::{error_response, json_bytes};
 use fields::Fields;
@@ -58,7 +59,10 @@ fn respond(emulator: &Emulator, verb: &Verb, path: &str, body: &[u8]) -> Result<
     match (verb.as_str(), path) {
         ("GET", "faults") => Ok(rules::show(&emulator.faults())),
         ("POST", "faults") => {
-            emulator.set_faults(rules::parse(body)?);
+            let rules = rules::parse(body)?;
+            let pools: Vec<PoolName> = emulator.pools().map(|(name, _)| name).collect();
+            rules::check_pools(&rules, &pools)?;
+            emulator.set_faults(rules);
             Ok(rules::show(&emulator.faults()))
         }
         ("DELETE", "faults") => {

@@ -5,17 +5,18 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{Fields, error, shown};
 use crate::errors::ApiError;
+use crate::faults::fields::{FAULT, FOR_SECONDS, ON, PERCENT, POOL, SEED, TIMES};
 use crate::faults::{
-    Allowed, Arguments, CatalogueEntry, Extent, Fault, FaultRule, Method, Parameter, Preset,
+    Allowed, Arguments, CatalogueEntry, Extent, Fault, FaultRule, Method, Parameter, PoolSelector,
+    Preset,
 };
 use crate::pool::PoolName;
+use crate::route::is_about_a_pool;
 
 /// How many rules may be in force at once.
 const MOST_RULES: usize = 64;
-/// The longest name of a pool that is read, in characters.
-const LONGEST_POOL: usize = 300;
-/// The longest that a rule for a while lasts: a year.
-const MOST_SECONDS: u64 = 365 * 24 * 3600;
+/// How many pools an error names.
+const MOST_POOLS: usize = 10;
 
 /// The rules of a body `{"rules": [RULE, …]}`.
 pub(super) fn parse(body: &[u8]) -> Result<Vec<FaultRule>, ApiError> {
@@ -44,11 +45,11 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<FaultRule>, ApiError> {
 fn parse_rule(mut fields: Fields) -> Result<FaultRule, ApiError> {
     let entry = entry(&mut fields)?;
     let on = method(&mut fields, entry)?;
-    let pool = pool(&mut fields)?;
-    let times = fields.number("times", (1, u64::from(u32::MAX)))?;
-    let seconds = fields.number("forSeconds", (1, MOST_SECONDS))?;
-    let percent = fields.number("percent", (0, 100))?;
-    let seed = fields.number("seed", (0, u64::MAX))?;
+    let pool = pool(&mut fields, on)?;
+    let times = number(&mut fields, &TIMES)?;
+    let seconds = number(&mut fields, &FOR_SECONDS)?;
+    let percent = number(&mut fields, &PERCENT)?;
+    let seed = number(&mut fields, &SEED)?;
     let extent = match (times, seconds) {
         (Some(times), None) => Extent::Next(u32::try_from(times).unwrap_or(u32::MAX)),
         (None, Some(seconds)) => Extent::During(SignedDuration::from_secs(
@@ -56,11 +57,11 @@ fn parse_rule(mut fields: Fields) -> Result<FaultRule, ApiError> {
         )),
         (None, None) => Extent::Always,
         (Some(_), Some(_)) => {
-            return Err(fields.error("forSeconds", "a rule has times or forSeconds, not both"));
+            return Err(fields.error(FOR_SECONDS.name, "a rule has times or forSeconds, not both"));
         }
     };
     if percent.is_none() && seed.is_some() {
-        return Err(fields.error("seed", "it goes with percent only"));
+        return Err(fields.error(SEED.name, "it goes with percent only"));
     }
     let arguments = arguments(&mut fields, entry)?;
     fields.end()?;
@@ -75,13 +76,13 @@ fn parse_rule(mut fields: Fields) -> Result<FaultRule, ApiError> {
 
 fn entry(fields: &mut Fields) -> Result<&'static CatalogueEntry, ApiError> {
     let names: Vec<&str> = Fault::catalogue().iter().map(|entry| entry.name).collect();
-    let name = fields.word("fault", &names)?;
+    let name = fields.word(FAULT.name, &names)?;
     let entry = Fault::catalogue()
         .iter()
         .find(|entry| Some(entry.name) == name);
     entry.ok_or_else(|| {
         let names = names.join(", ");
-        fields.error("fault", &format!("it is missing; allowed are {names}"))
+        fields.error(FAULT.name, &format!("it is missing; allowed are {names}"))
     })
 }
 
@@ -92,39 +93,73 @@ fn method(fields: &mut Fields, entry: &CatalogueEntry) -> Result<Option<Method>,
     } else {
         Method::ALL.iter().map(|method| method.name()).collect()
     };
-    Ok(fields.word("on", &names)?.and_then(Method::by_name))
+    Ok(fields.word(ON.name, &names)?.and_then(Method::by_name))
 }
 
-/// The pool that a rule is for.
-fn pool(fields: &mut Fields) -> Result<Option<PoolName>, ApiError> {
-    let Some(text) = fields.text("pool", LONGEST_POOL)? else {
+/// The pool that a rule is for. A rule that could befall nothing is a mistake.
+fn pool(fields: &mut Fields, on: Option<Method>) -> Result<Option<PoolSelector>, ApiError> {
+    let Some(value) = given(fields, &POOL)? else {
         return Ok(None);
     };
-    let name = text
-        .strip_prefix("//privateca.googleapis.com/")
-        .unwrap_or(&text);
-    name.parse().map(Some).map_err(|_no_name| {
-        let found = shown(&Value::from(text.as_str()));
-        let form = "projects/P/locations/L/caPools/N";
-        fields.error("pool", &format!("{found} is no CA pool; write {form}"))
-    })
+    let text = value.as_str().unwrap_or_default();
+    let selector = text
+        .parse()
+        .map_err(|error| fields.error(POOL.name, &format!("{}: {error}", shown(&value))))?;
+    if let Some(method) = on.filter(|method| !is_about_a_pool(*method)) {
+        let method = method.name();
+        let problem = format!("{method} is about no pool; leave it out, or say another method");
+        return Err(fields.error(POOL.name, &problem));
+    }
+    Ok(Some(selector))
+}
+
+/// Refuses rules for a pool that there is not: most likely it is misspelt.
+pub(super) fn check_pools(rules: &[FaultRule], pools: &[PoolName]) -> Result<(), ApiError> {
+    for (at, rule) in rules.iter().enumerate() {
+        let Some(selector) = &rule.pool else { continue };
+        if pools.iter().any(|pool| selector.selects(pool)) {
+            continue;
+        }
+        let mut known: Vec<String> = pools.iter().map(PoolName::to_string).collect();
+        let more = known.len().saturating_sub(MOST_POOLS);
+        known.truncate(MOST_POOLS);
+        let there = match (known.as_slice(), more) {
+            ([], _) => "there are no pools yet; make it first".to_owned(),
+            (known, 0) => format!("there are {}", known.join(", ")),
+            (known, more) => format!("there are {} and {more} more", known.join(", ")),
+        };
+        let selector = shown(&selector.to_string().into());
+        return Err(error(
+            &format!("rules[{at}].{}", POOL.name),
+            &format!("there is no CA pool {selector}; {there}"),
+        ));
+    }
+    Ok(())
 }
 
 fn arguments(fields: &mut Fields, entry: &CatalogueEntry) -> Result<Arguments, ApiError> {
     let mut arguments = Arguments::default();
     for parameter in entry.parameters {
-        let given = match parameter.allowed {
-            Allowed::Number { least, most } => fields
-                .number(parameter.name, (least, most))?
-                .map(Value::from),
-            Allowed::Text { most } => fields.text(parameter.name, most)?.map(Value::from),
-            Allowed::OneOf(words) => fields.word(parameter.name, words)?.map(Value::from),
-        };
+        let given = given(fields, parameter)?;
         if let Some(value) = given.or_else(|| parameter.preset.map(preset)) {
             arguments.0.insert(parameter.name.to_owned(), value);
         }
     }
     Ok(arguments)
+}
+
+/// What is given for a parameter, if it is one of the allowed values.
+fn given(fields: &mut Fields, parameter: &Parameter) -> Result<Option<Value>, ApiError> {
+    let name = parameter.name;
+    Ok(match parameter.allowed {
+        Allowed::Number { least, most } => fields.number(name, (least, most))?.map(Value::from),
+        Allowed::Text { most } => fields.text(name, most)?.map(Value::from),
+        Allowed::OneOf(words) => fields.word(name, words)?.map(Value::from),
+    })
+}
+
+fn number(fields: &mut Fields, parameter: &Parameter) -> Result<Option<u64>, ApiError> {
+    Ok(given(fields, parameter)?.and_then(|value| value.as_u64()))
 }
 
 fn preset(preset: Preset) -> Value {
@@ -143,24 +178,27 @@ pub(super) fn show(rules: &[FaultRule]) -> Value {
 fn show_rule(rule: &FaultRule) -> Value {
     let mut fields = Map::new();
     let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-    set("fault", rule.fault.name().into());
+    set(FAULT.name, rule.fault.name().into());
     if let Some(on) = rule.on {
-        set("on", on.name().into());
+        set(ON.name, on.name().into());
     }
     if let Some(pool) = &rule.pool {
-        set("pool", pool.to_string().into());
+        set(POOL.name, pool.to_string().into());
     }
     match rule.extent {
-        Extent::Next(times) => set("times", times.into()),
+        Extent::Next(times) => set(TIMES.name, times.into()),
         Extent::During(span) => {
             let started = i64::from(span.subsec_nanos() > 0);
-            set("forSeconds", span.as_secs().saturating_add(started).into());
+            set(
+                FOR_SECONDS.name,
+                span.as_secs().saturating_add(started).into(),
+            );
         }
         Extent::Always => {}
     }
     if let Some(share) = rule.share {
-        set("percent", share.percent.into());
-        set("seed", share.seed.into());
+        set(PERCENT.name, share.percent.into());
+        set(SEED.name, share.seed.into());
     }
     fields.extend(rule.fault.arguments().0);
     Value::Object(fields)
@@ -175,48 +213,9 @@ pub(super) fn catalogue() -> Value {
             json!({ "name": entry.name, "summary": entry.summary, "parameters": parameters })
         })
         .collect();
+    let fields: Vec<Value> = FaultRule::fields().iter().map(show_parameter).collect();
     let methods: Vec<&str> = Method::ALL.iter().map(|method| method.name()).collect();
-    json!({ "faults": faults, "methods": methods, "everyRule": every_rule() })
-}
-
-/// The fields that a rule may have whatever its fault is.
-fn every_rule() -> Vec<Value> {
-    let field = |name: &str, summary: &str| json!({ "name": name, "summary": summary });
-    let number = |name: &str, summary: &str, (least, most): (u64, u64)| {
-        let mut json = field(name, summary);
-        json["minimum"] = least.into();
-        json["maximum"] = most.into();
-        json
-    };
-    vec![
-        field("fault", "The fault's name. Required."),
-        field("on", "Only requests of this method; any if not given."),
-        field(
-            "pool",
-            "Only requests about this CA pool and what is in it: \
-             projects/P/locations/L/caPools/N; any if not given.",
-        ),
-        number(
-            "times",
-            "For so many requests; then the rule is used up.",
-            (1, u64::from(u32::MAX)),
-        ),
-        number(
-            "forSeconds",
-            "For so long, by the emulator's clock; not together with times.",
-            (1, MOST_SECONDS),
-        ),
-        number(
-            "percent",
-            "Only about so many of a hundred requests.",
-            (0, 100),
-        ),
-        number(
-            "seed",
-            "Which requests percent draws: the same seed, the same draws; 0 if not given.",
-            (0, u64::MAX),
-        ),
-    ]
+    json!({ "fields": fields, "faults": faults, "methods": methods })
 }
 
 fn show_parameter(parameter: &Parameter) -> Value {

@@ -113,11 +113,11 @@ const CODES: [&str; Code::ALL.len()] = {
     names
 };
 
-const YEAR_IN_SECONDS: u64 = 365 * 24 * 3600;
+pub(super) const YEAR_IN_SECONDS: u64 = 365 * 24 * 3600;
 const HOUR_IN_MILLIS: u64 = 3_600_000;
 const OTHER_ID: Preset = Preset::Text("spiffe://other.example/ns/other/sa/other");
 
-const fn number(
+pub(super) const fn number(
     name: &'static str,
     summary: &'static str,
     (least, most): (u64, u64),
@@ -373,7 +373,7 @@ pub(super) const CATALOGUE: &[CatalogueEntry] = &[
     certificate!(
         "no-certificate",
         NoCertificate,
-        "The answer has the chain but not the certificate, which an ENTERPRISE pool keeps."
+        "The answer has the chain but not the certificate. An ENTERPRISE pool keeps it whole."
     ),
 ];
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::faults::FaultRule;
 
 /// Every parameter with its greatest or last value.
 fn extreme(entry: &CatalogueEntry) -> Arguments {
@@ -45,9 +46,21 @@ fn names_are_unique_and_in_kebab_case() {
     let is_kebab = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     assert!(names.iter().all(|name| is_kebab(name)));
     // What a rule itself says, and no fault may say otherwise.
-    let taken = ["fault", "on", "times", "forSeconds", "percent", "seed"];
+    let taken: Vec<&str> = FaultRule::fields().iter().map(|field| field.name).collect();
+    assert_eq!(
+        taken,
+        [
+            "fault",
+            "on",
+            "pool",
+            "times",
+            "forSeconds",
+            "percent",
+            "seed"
+        ]
+    );
     for entry in CATALOGUE {
-        let mut seen = BTreeSet::from(taken);
+        let mut seen: BTreeSet<&str> = taken.iter().copied().collect();
         assert!(
             entry
                 .parameters

@@ -6,6 +6,8 @@ use rcgen::{
     SanType,
 };
 
+use crate::wire::CertificateJson;
+
 /// What is wrong with an issued certificate or the chain beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateFault {
@@ -41,7 +43,7 @@ pub enum CertificateFault {
     Crlf,
     /// There is no chain beside it.
     EmptyChain,
-    /// The answer has a chain but no certificate, which is there nevertheless.
+    /// The answer has a chain but no certificate. What is kept has both.
     NoCertificate,
 }
 
@@ -115,7 +117,7 @@ impl CertificateFault {
         }
     }
 
-    /// Changes how the certificate and its chain are written down.
+    /// Changes how certificate and chain are written down.
     pub(crate) fn present(&self, leaf: &mut String, chain: &mut Vec<String>) {
         match self {
             Self::ChainReversed => chain.reverse(),
@@ -127,5 +129,13 @@ impl CertificateFault {
             Self::EmptyChain => chain.clear(),
             _ => {}
         }
+    }
+
+    /// The answer to the request that bought `kept`, if it is another than what is kept.
+    pub(crate) fn answer(&self, kept: &CertificateJson) -> Option<CertificateJson> {
+        matches!(self, Self::NoCertificate).then(|| CertificateJson {
+            pem_certificate: None,
+            ..kept.clone()
+        })
     }
 }

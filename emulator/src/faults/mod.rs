@@ -7,8 +7,10 @@
 
 mod catalogue;
 mod certificate;
+pub(crate) mod fields;
 mod method;
 mod rule;
+mod scope;
 mod transport;
 
 use std::time::Duration;
@@ -17,6 +19,7 @@ pub use catalogue::{Allowed, CatalogueEntry, Parameter, Preset};
 pub use certificate::CertificateFault;
 pub use method::Method;
 pub use rule::FaultRule;
+pub use scope::{PoolSelector, PoolSelectorError};
 
 pub(crate) use catalogue::Arguments;
 pub(crate) use rule::{Extent, FaultBook};

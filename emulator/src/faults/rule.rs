@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{CertificateFault, Fault, Method};
+use super::{CertificateFault, Fault, Method, PoolSelector};
 use crate::pool::PoolName;
 
 /// One fault, and for which requests.
@@ -10,7 +10,7 @@ use crate::pool::PoolName;
 pub struct FaultRule {
     pub(crate) fault: Fault,
     pub(crate) on: Option<Method>,
-    pub(crate) pool: Option<PoolName>,
+    pub(crate) pool: Option<PoolSelector>,
     pub(crate) extent: Extent,
     pub(crate) share: Option<Share>,
 }
@@ -67,9 +67,9 @@ impl FaultRule {
         self
     }
 
-    /// The same rule, but only for requests about one pool and what is in it.
+    /// The same rule, but only for requests about one pool, its CAs and its certificates.
     #[must_use]
-    pub fn at(mut self, pool: PoolName) -> Self {
+    pub fn at(mut self, pool: PoolSelector) -> Self {
         self.pool = Some(pool);
         self
     }
@@ -133,7 +133,7 @@ impl FaultBook {
         self.rules.iter().filter_map(left).collect()
     }
 
-    /// What befalls a request of `method`, about `pool` if it is about one, on its way.
+    /// What befalls a request of `method` on its way; `pool` is the one that it is about.
     pub(crate) fn take_transport(
         &mut self,
         method: Method,
@@ -149,8 +149,8 @@ impl FaultBook {
         pool: &PoolName,
         now: Timestamp,
     ) -> Option<CertificateFault> {
-        let method = Method::CreateCertificate;
-        match self.take(method, Some(pool), now, Fault::is_about_certificates)? {
+        let create = Method::CreateCertificate;
+        match self.take(create, Some(pool), now, Fault::is_about_certificates)? {
             Fault::Certificate(fault) => Some(fault),
             _ => None,
         }
@@ -163,10 +163,11 @@ impl FaultBook {
         now: Timestamp,
         fits: impl Fn(&Fault) -> bool,
     ) -> Option<Fault> {
+        let is_at = |selector: &PoolSelector| pool.is_some_and(|pool| selector.selects(pool));
         let rule = self.rules.iter_mut().find_map(|rule| {
             let may = fits(&rule.fault)
                 && rule.on.is_none_or(|on| on == method)
-                && rule.pool.as_ref().is_none_or(|of| pool == Some(of))
+                && rule.pool.as_ref().is_none_or(is_at)
                 && left(rule.extent, self.set, now).is_some();
             // Only what may befall the request at all is drawn.
             (may && rule.share.as_mut().is_none_or(Share::hits)).then_some(rule)
@@ -200,27 +201,34 @@ mod tests {
     }
 
     fn pool(id: &str) -> PoolName {
-        PoolName::new("p", "us-central1", id).unwrap()
+        PoolName::new("p", "l", id).unwrap()
     }
 
     #[test]
-    fn a_rule_of_one_pool_befalls_no_request_about_another_or_about_none() {
+    fn a_rule_for_a_pool_is_not_used_up_by_requests_for_others_or_for_none() {
         let rules = vec![
-            FaultRule::always(Fault::Hang).at(pool("a")),
-            FaultRule::always(Fault::Certificate(CertificateFault::IsCa)).at(pool("a")),
+            FaultRule::next(1, Fault::Hang).at(pool("a").into()),
+            FaultRule::next(1, Fault::Certificate(CertificateFault::IsCa)).at("a".parse().unwrap()),
         ];
         let mut book = FaultBook::new(rules, at(0));
-        let method = Method::CreateCertificate;
-        for (about, fault) in [
-            (Some(pool("a")), Some(Fault::Hang)),
-            (Some(pool("b")), None),
-            (None, None),
-        ] {
-            assert_eq!(book.take_transport(method, about.as_ref(), at(0)), fault);
+        for other in [None, Some(&pool("b"))] {
+            assert_eq!(
+                book.take_transport(Method::GetCaPool, other, at(0)),
+                None,
+                "{other:?}"
+            );
         }
         assert_eq!(book.take_certificate(&pool("b"), at(0)), None);
-        let fault = Some(CertificateFault::IsCa);
-        assert_eq!(book.take_certificate(&pool("a"), at(0)), fault);
+        assert_eq!(book.in_force(at(0)).len(), 2);
+        assert_eq!(
+            book.take_transport(Method::GetCaPool, Some(&pool("a")), at(0)),
+            Some(Fault::Hang)
+        );
+        assert_eq!(
+            book.take_certificate(&pool("a"), at(0)),
+            Some(CertificateFault::IsCa)
+        );
+        assert_eq!(book.in_force(at(0)), []);
     }
 
     #[test]
@@ -239,11 +247,9 @@ mod tests {
         ] {
             assert_eq!(book.take_transport(method, None, at(0)), Some(fault));
         }
-        assert_eq!(
-            book.take_certificate(&pool("a"), at(0)),
-            Some(CertificateFault::IsCa)
-        );
-        assert_eq!(book.take_certificate(&pool("a"), at(0)), None);
+        let mut certificate = || book.take_certificate(&pool("a"), at(0));
+        assert_eq!(certificate(), Some(CertificateFault::IsCa));
+        assert_eq!(certificate(), None);
         assert_eq!(
             book.in_force(at(0)),
             [FaultRule::always(Fault::CloseBefore)]

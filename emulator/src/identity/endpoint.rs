@@ -17,6 +17,7 @@ use crate::rest::{error_response, json_bytes};
 /// The largest request that is read, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 const FLAVOR: &str = "metadata-flavor";
+const GOOGLE: &str = "Google";
 
 /// A call to one of the neighbours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +58,11 @@ impl Endpoint {
         }
     }
 
-    /// A refusal that was injected, as this neighbour sends its refusals.
-    pub(crate) fn refusal(&self, mut answer: Response) -> Response {
+    /// An answer that the neighbour itself gives, with what all of its answers have: clients know the
+    /// metadata server by it, also when it refuses.
+    pub(crate) fn sign(&self, mut answer: Response) -> Response {
         if let Self::Metadata = self {
-            let google = HeaderValue::from_static("Google");
+            let google = HeaderValue::from_static(GOOGLE);
             answer.headers_mut().insert(FLAVOR, google);
         }
         answer
@@ -75,7 +77,7 @@ impl Endpoint {
         now: Timestamp,
     ) -> Response {
         if let Self::Metadata = self {
-            return metadata(identities, parts, now);
+            return self.sign(metadata(identities, parts, now));
         }
         if parts.method != Verb::POST {
             return error_response(&ApiError::not_found(parts.uri.path()));
@@ -133,7 +135,7 @@ fn metadata(identities: &Identities, parts: &Parts, now: Timestamp) -> Response 
     } else if parts
         .headers
         .get(FLAVOR)
-        .is_none_or(|value| value != "Google")
+        .is_none_or(|value| value != GOOGLE)
     {
         let body = "Missing required header: Metadata-Flavor: Google\n".to_owned();
         (StatusCode::FORBIDDEN, HTML, body)
@@ -156,11 +158,7 @@ fn metadata(identities: &Identities, parts: &Parts, now: Timestamp) -> Response 
             }
         }
     };
-    let headers = [
-        (header::CONTENT_TYPE.as_str(), content_type),
-        (FLAVOR, "Google"),
-    ];
-    (status, headers, body).into_response()
+    (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {

@@ -92,17 +92,17 @@ impl fmt::Debug for Identities {
 }
 
 impl IdentityConfig {
+    /// Whether nobody is configured, so that every caller is an administrator.
+    pub fn is_open(&self) -> bool {
+        self.users.is_empty() && self.service_accounts.is_empty() && self.providers.is_empty()
+    }
+
     /// Checks the configuration without using it.
     ///
     /// # Errors
     /// The first thing that makes no sense, with the name of its field and what to write instead.
     pub fn validate(&self) -> Result<(), IdentityConfigError> {
         Identities::new(self).map(|_| ())
-    }
-
-    /// Somebody is configured, so that not everybody is an administrator.
-    pub fn knows_somebody(&self) -> bool {
-        !(self.users.is_empty() && self.service_accounts.is_empty() && self.providers.is_empty())
     }
 }
 

@@ -110,6 +110,50 @@ async fn a_wrong_rule_changes_nothing_and_its_field_is_named() {
 }
 
 #[tokio::test]
+async fn one_pool_is_away_by_a_rule_while_the_others_serve() {
+    let admin = Admin::start().await;
+    let name = format!("//privateca.googleapis.com/{ISSUING}");
+    for pool in ["issuing-pool", ISSUING, &name] {
+        let rule = json!({ "fault": "error", "code": "UNAVAILABLE", "pool": pool });
+        let rules = json!({ "rules": [rule] });
+        let shown = admin.ok(Verb::POST, "faults", &rules).await;
+        assert_eq!(
+            shown["rules"][0]["pool"],
+            pool.trim_start_matches("//privateca.googleapis.com/")
+        );
+        let get = async |path: &str| {
+            let answer = admin.client.get(admin.server.url(path)).send().await;
+            answer.unwrap().status().as_u16()
+        };
+        assert_eq!(admin.create(1).await.unwrap(), 503);
+        assert_eq!(get(ISSUING).await, 503);
+        assert_eq!(get(&format!("{ISSUING}/certificateAuthorities")).await, 503);
+        // Another pool, and what is about no pool.
+        assert_eq!(get(ROOT).await, 200);
+        assert_eq!(get(&format!("{ROOT}/certificateAuthorities")).await, 200);
+        assert_eq!(get("projects/p/locations/l/caPools").await, 200);
+        let create = format!("{ROOT}/certificates?certificateId=a-{}", pool.len());
+        let create = admin.client.post(admin.server.url(&create)).json(&body());
+        assert_eq!(create.send().await.unwrap().status(), 200);
+    }
+    for bad in [
+        "issuing-pol",
+        "projects/p/locations/other/caPools/issuing-pool",
+    ] {
+        let rules = json!({ "rules": [{ "fault": "hang" }, { "fault": "hang", "pool": bad }] });
+        let (status, json) = admin.send(Verb::POST, "faults", &rules).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        let text =
+            format!("rules[1].pool: there is no CA pool {bad:?}; there are {ISSUING}, {ROOT}.");
+        assert_eq!(json["error"]["message"], text);
+        assert_eq!(admin.server.emulator.faults().len(), 1, "nothing changes");
+    }
+    admin.ok(Verb::DELETE, "faults", "").await;
+    assert_eq!(admin.create(1).await.unwrap(), 200);
+    admin.server.stop().await;
+}
+
+#[tokio::test]
 async fn quotas_and_replays_are_set_and_seen() {
     let admin = Admin::start().await;
     let emulator = &admin.server.emulator;
@@ -181,6 +225,19 @@ async fn the_catalogue_and_the_counts_can_be_read_and_nothing_else_is_there() {
     assert_eq!(html["parameters"][0]["name"], "status");
     assert_eq!(html["parameters"][0]["minimum"], 200);
     assert_eq!(html["parameters"][0]["default"], 502);
+    let fields = catalogue["fields"].as_array().unwrap();
+    let names: Vec<&Value> = fields.iter().map(|field| &field["name"]).collect();
+    let expected = [
+        "fault",
+        "on",
+        "pool",
+        "times",
+        "forSeconds",
+        "percent",
+        "seed",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(fields[5]["maximum"], 100);
     let methods = catalogue["methods"].as_array().unwrap();
     assert!(methods.contains(&json!("FetchCaCerts")));
 

@@ -257,29 +257,40 @@ fn wrong_chains_come_on_demand() {
         assert!(issued.pem_certificate_chain.is_empty());
         verified.unwrap_err();
     });
-    let (emulator, _) = emulator();
-    emulator.set_faults(vec![FaultRule::next(
-        1,
-        Fault::Certificate(CertificateFault::NoCertificate),
-    )]);
-    let issued = create(&emulator, ISSUING, &request(1), &body()).unwrap();
-    assert_eq!(issued.pem_certificate, None);
-    assert_eq!(issued.pem_certificate_chain.len(), 2);
-    assert_eq!(
-        emulator.stats().total_sold(),
-        1,
-        "it was signed, only not handed over"
-    );
-    let enterprise = CreateQuery {
+}
+
+#[test]
+fn a_certificate_that_the_answer_lacks_is_kept_whole_and_found_by_its_name() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let withheld = || FaultRule::next(1, Fault::Certificate(CertificateFault::NoCertificate));
+    let query = CreateQuery {
         certificate_id: Some("cart".to_owned()),
-        ..request(2)
+        ..request(1)
     };
-    emulator.set_faults(vec![FaultRule::next(
-        1,
-        Fault::Certificate(CertificateFault::NoCertificate),
-    )]);
-    let issued = create(&emulator, ROOT, &enterprise, &body()).unwrap();
-    assert_eq!(issued.pem_certificate, None);
-    let kept = emulator.get_certificate(&issued.name).unwrap();
-    assert!(kept.pem_certificate.is_some(), "only the answer lacked it");
+    let (first, clock) = build(guide(), Some(dir.path())).unwrap();
+    for (pool, query) in [(ISSUING, request(2)), (ROOT, query.clone())] {
+        first.set_faults(vec![withheld()]);
+        let issued = create(&first, pool, &query, &body()).unwrap();
+        assert_eq!(issued.pem_certificate, None);
+        assert!(!issued.pem_certificate_chain.is_empty());
+        let again = create(&first, pool, &query, &body()).unwrap();
+        assert_eq!(again, issued, "a repetition gets the first answer");
+    }
+    assert_eq!(
+        first.stats().total_sold(),
+        2,
+        "they were signed, only not handed over"
+    );
+    let kept = first.get_certificate(&format!("{ROOT}/certificates/cart"));
+    let kept = kept.unwrap();
+    let der = leaf_der(&kept);
+    let leaf = x509_parser::parse_x509_certificate(&der).unwrap().1;
+    assert_eq!(leaf.public_key().raw, key().subject_public_key_info());
+    drop(first);
+
+    let (second, _) = build(guide(), Some(dir.path())).unwrap();
+    assert_eq!(second.get_certificate(&kept.name).unwrap(), kept);
+    assert_eq!(create(&second, ROOT, &query, &body()).unwrap(), kept);
+    let issued = create(&second, ISSUING, &request(2), &body()).unwrap();
+    verify(&second, &issued, clock.now()).unwrap();
 }

@@ -407,6 +407,8 @@ async fn the_token_services_have_faults_of_their_own() {
     server.emulator.set_faults(vec![
         FaultRule::next(1, away.clone()).on(Method::ExchangeToken),
         FaultRule::next(1, away).on(Method::GetMetadata),
+        FaultRule::next(1, Fault::HugeBody { bytes: 9 }).on(Method::GetMetadata),
+        FaultRule::next(1, Fault::Html { status: 503 }).on(Method::GetMetadata),
     ]);
     let token = workload_token(&server);
     assert_eq!(
@@ -414,11 +416,18 @@ async fn the_token_services_have_faults_of_their_own() {
         StatusCode::SERVICE_UNAVAILABLE
     );
     assert_eq!(exchange(&server, &token).await.status(), StatusCode::OK);
-    assert_eq!(
-        metadata(&server, "/").await.status(),
-        StatusCode::SERVICE_UNAVAILABLE
-    );
-    assert_eq!(metadata(&server, "/").await.status(), StatusCode::OK);
+    // Clients know the metadata server by this header, also when it refuses. A proxy lacks it.
+    for (status, flavor) in [
+        (StatusCode::SERVICE_UNAVAILABLE, Some("Google")),
+        (StatusCode::OK, Some("Google")),
+        (StatusCode::SERVICE_UNAVAILABLE, None),
+        (StatusCode::OK, Some("Google")),
+    ] {
+        let answer = metadata(&server, "/").await;
+        assert_eq!(answer.status(), status);
+        let said = answer.headers().get("metadata-flavor");
+        assert_eq!(said.map(|value| value.to_str().unwrap()), flavor);
+    }
     assert_eq!(server.emulator.stats().requests[&Method::ExchangeToken], 2);
     server.stop().await;
 }

@@ -1,7 +1,8 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use certagent_emulator::{Code, CreateQuery, EmulatorError};
+use certagent_emulator::{Code, CreateQuery, Emulator, EmulatorError, PoolName, Sold};
 use jiff::SignedDuration;
 use serde_json::json;
 use tempfile::TempDir;
@@ -40,13 +41,92 @@ fn cas_certificates_and_replays_survive_a_restart() {
     let error = create(&second, ROOT, &enterprise(3), &body()).unwrap_err();
     assert_eq!(error.code, Code::AlreadyExists);
     assert_eq!(second.stats().total_sold(), 2, "replays are not sold again");
-    assert_eq!(
-        second.sold_serials().len(),
-        2,
-        "and what was sold is remembered"
-    );
     let issued = create(&second, ISSUING, &request(4), &body()).unwrap();
     verify(&second, &issued, clock.now()).unwrap();
+}
+
+/// Sold and replayed, with the serials of what was sold.
+fn counts(emulator: &Emulator) -> (BTreeMap<PoolName, u64>, u64, Vec<Sold>) {
+    let stats = emulator.stats();
+    (stats.sold, stats.replayed, emulator.sold())
+}
+
+#[test]
+fn what_was_sold_is_counted_over_restarts_also_when_it_is_kept_no_more() {
+    let dir = TempDir::new().unwrap();
+    let kept = CreateQuery {
+        certificate_id: Some("cart".to_owned()),
+        ..request(2)
+    };
+    let mut before = None;
+    for restart in 0..3 {
+        let (emulator, clock) = build(guide(), Some(dir.path())).unwrap();
+        if let Some(before) = before {
+            assert_eq!(counts(&emulator), before, "restart {restart}");
+        }
+        // The first answer is repeated, and forgotten an hour later; the second is not kept at all.
+        let first = request(10 + restart);
+        for query in [&first, &first, &CreateQuery::default()] {
+            create(&emulator, ISSUING, query, &body()).unwrap();
+        }
+        create(&emulator, ROOT, &kept, &body()).unwrap();
+        clock.step(SignedDuration::from_secs(3601));
+        create(&emulator, ISSUING, &request(20 + restart), &body()).unwrap();
+        before = Some(counts(&emulator));
+    }
+    let (sold, replayed, last) = before.unwrap();
+    assert_eq!(sold.values().copied().collect::<Vec<_>>(), [9, 1]);
+    assert_eq!(replayed, 3 + 2, "the kept one was bought once");
+    assert_eq!(last.len(), 10);
+    assert_eq!(last[0].request_id, Some(uuid(10)));
+}
+
+#[test]
+fn what_a_killed_process_sold_and_did_not_enter_is_counted_once() {
+    let dir = TempDir::new().unwrap();
+    let (emulator, _) = build(guide(), Some(dir.path())).unwrap();
+    for n in 1..=3 {
+        create(&emulator, ISSUING, &request(n), &body()).unwrap();
+    }
+    let before = counts(&emulator);
+    drop(emulator);
+    let path = dir.path().join("history.jsonl");
+    let whole = fs::read(&path).unwrap();
+    let line = whole.len() / 3;
+    for cut in [0, 1, 5, whole.len() - line, whole.len() - 1, whole.len()] {
+        fs::write(&path, &whole[..cut]).unwrap();
+        for _ in 0..2 {
+            let (emulator, _) = build(guide(), Some(dir.path())).unwrap();
+            let (sold, replayed, mut last) = counts(&emulator);
+            last.sort_by(|a, b| a.request_id.cmp(&b.request_id));
+            assert_eq!((sold, replayed, last), before, "{cut} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_history_that_cannot_be_understood_stops_the_start_and_is_named() {
+    let dir = TempDir::new().unwrap();
+    let (emulator, _) = build(guide(), Some(dir.path())).unwrap();
+    create(&emulator, ISSUING, &request(1), &body()).unwrap();
+    drop(emulator);
+    let path = dir.path().join("history.jsonl");
+    let good = fs::read_to_string(&path).unwrap();
+    let (head, rest) = good.split_once('\n').unwrap();
+    for (bad, reason) in [
+        (rest.to_owned(), "not the JSON"),
+        (format!("{head}\n{{}}\n{rest}"), "not the JSON"),
+        (format!("{head}\n{head}\n{rest}"), "not the JSON"),
+        (format!("{{\"version\":99}}\n{rest}"), "by another version"),
+    ] {
+        fs::write(&path, &bad).unwrap();
+        let error = build(guide(), Some(dir.path())).err().unwrap().to_string();
+        assert!(error.contains("history.jsonl"), "{error}");
+        assert!(error.contains(reason), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), bad);
+    }
+    fs::write(&path, good).unwrap();
+    build(guide(), Some(dir.path())).unwrap();
 }
 
 #[test]
@@ -180,6 +260,7 @@ fn state_is_readable_by_its_owner_alone() {
             assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
     }
+    assert_eq!(mode(&state.join("history.jsonl")), 0o600);
 }
 
 #[test]

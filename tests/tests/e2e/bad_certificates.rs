@@ -1,11 +1,11 @@
 //! A CA that sends something else than what was asked for.
-use certagent_emulator::{CertificateFault, Fault, FaultRule, Method, Tier};
+use certagent_emulator::{CertificateFault, Fault, FaultRule};
 use certagent_tests::Lab;
 use jiff::SignedDuration;
 
 use crate::support::{
-    abandoned, an_hour, attempt, balanced, certificate, creates, due, failed, frozen, guide_and,
-    heal, renew, sold, state_of, status, supplied,
+    abandoned, an_hour, attempt, balanced, certificate, creates, due, failed, frozen, heal, renew,
+    sold, state_of, status, supplied,
 };
 
 fn next(fault: CertificateFault) -> [FaultRule; 1] {
@@ -155,19 +155,5 @@ async fn an_answer_without_a_certificate_is_asked_for_again_once_and_then_given_
     assert_eq!(status(&agent.statuses(), "a").failures, 0);
     assert_eq!((creates(&lab), sold(&lab)), (4, 3));
     assert_eq!(abandoned(&agent).await, 1);
-    agent.stop().await;
-}
-
-#[tokio::test]
-async fn an_enterprise_pool_that_answers_without_a_certificate_is_asked_for_it_by_its_name() {
-    let mut config = guide_and([]);
-    config.pools[1].tier = Tier::Enterprise;
-    let lab = Lab::with(config).await;
-    lab.faults(next(CertificateFault::NoCertificate));
-    let agent = supplied(&lab, &an_hour()).await;
-    assert_eq!((creates(&lab), sold(&lab)), (1, 1));
-    assert_eq!(lab.emulator.stats().requests(Method::GetCertificate), 1);
-    assert_eq!(abandoned(&agent).await, 0);
-    balanced(&lab, &agent).await;
     agent.stop().await;
 }

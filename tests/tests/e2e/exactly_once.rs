@@ -1,11 +1,11 @@
 //! Each certificate is bought once, whatever happens on the way.
 use certagent::run::agent::RunningAgent;
-use certagent_emulator::{ApiError, Code, Fault, FaultRule, Method};
+use certagent_emulator::{ApiError, CertificateFault, Code, Fault, FaultRule, Method, Tier};
 use certagent_tests::{Lab, Policy, all_ready};
 
 use crate::support::{
-    abandoned, asked, balanced, creates, drain, due, failed, forward, heal, sellers, sold, status,
-    supplied, two_pools, with_fallback, write_workloads,
+    abandoned, an_hour, asked, balanced, creates, drain, due, failed, forward, guide_and, heal,
+    renew, sellers, sold, status, supplied, two_pools, with_fallback, write_workloads,
 };
 
 /// A small generator of numbers that look random and are the same in every run.
@@ -160,6 +160,27 @@ async fn a_no_that_stays_is_believed_when_the_budget_is_spent_and_the_loss_is_co
     assert!((60..=90).contains(&took), "{took}");
     assert_eq!(sellers(&lab), ["issuing-pool", "second-pool"]);
     assert_eq!((sold(&lab), abandoned(&agent).await), (2, 1));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_an_answer_lacks_is_fetched_from_a_pool_that_keeps_it() {
+    let mut config = guide_and([]);
+    config.pools[1].tier = Tier::Enterprise;
+    let lab = Lab::with(config).await;
+    let agent = supplied(&lab, &an_hour()).await;
+    for rotation in 1..=3 {
+        let withheld = Fault::Certificate(CertificateFault::NoCertificate);
+        lab.faults([FaultRule::next(1, withheld)]);
+        let used = renew(&lab, &agent).await;
+        assert_eq!(lab.emulator.sold_serials().last(), Some(&used.serial));
+        assert_eq!(status(&agent.statuses(), "a").failures, 0);
+        let stats = lab.emulator.stats();
+        assert_eq!(stats.requests(Method::GetCertificate), rotation);
+        assert_eq!((creates(&lab), sold(&lab)), (rotation + 1, rotation + 1));
+    }
+    assert_eq!(abandoned(&agent).await, 0);
+    balanced(&lab, &agent).await;
     agent.stop().await;
 }
 

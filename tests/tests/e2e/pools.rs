@@ -44,22 +44,24 @@ async fn a_definite_refusal_moves_on_at_once_and_the_next_renewal_begins_at_the_
 }
 
 #[tokio::test]
-async fn one_pool_away_for_one_emulator_sends_everybody_to_the_other() {
+async fn while_one_pool_is_away_by_a_rule_the_other_of_the_same_emulator_serves() {
     let lab = two_pools().await;
-    let away = "//privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/issuing-pool";
-    assert_eq!(away, Lab::pool("issuing-pool"));
-    let name = away
-        .trim_start_matches("//privateca.googleapis.com/")
-        .parse()
-        .unwrap();
-    let gone = Fault::error(ApiError::new(Code::NotFound, "gone"));
-    lab.faults([FaultRule::always(gone)
-        .on(Method::CreateCertificate)
-        .at(name)]);
     let agent = supplied(&lab, &with_fallback()).await;
-    assert_eq!(asked(&lab), ["issuing-pool", "second-pool"]);
-    assert_eq!(sellers(&lab), ["second-pool"]);
-    balanced(&lab, &agent).await;
+    let away = |pool: &str| {
+        let no = ApiError::new(Code::FailedPrecondition, "away");
+        let rule = FaultRule::always(Fault::error(no)).on(Method::CreateCertificate);
+        [rule.at(pool.parse().unwrap())]
+    };
+    for (gone, seller) in [
+        ("issuing-pool", "second-pool"),
+        ("second-pool", "issuing-pool"),
+        (&Lab::pool("issuing-pool"), "second-pool"),
+    ] {
+        lab.faults(away(gone));
+        renew(&lab, &agent).await;
+        assert_eq!(sellers(&lab).last().unwrap(), seller, "{gone} is away");
+    }
+    assert_eq!((sold(&lab), abandoned(&agent).await), (4, 0));
     agent.stop().await;
 }
 

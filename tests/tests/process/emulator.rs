@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use snapbox::{assert_data_eq, file};
 
 use crate::{
-    program::{Program, certagent, run},
+    program::{Program, certagent, get, run},
     secrets::Keys,
     site::read_valid,
 };
@@ -59,7 +59,7 @@ fn with_a_state_directory_it_is_the_same_ca_after_a_restart() {
         let address = address(&emulator.wait_for(&[FIRST_LINE]));
         emulator.wait_for(&[LAST_LINE]);
         fs::write(dir.path().join("objects.yaml"), emulator.printed()).unwrap();
-        run(&mut agent(dir.path(), &address)).expect(0);
+        run(agent(dir.path(), &address).args(["--volume", "volume"])).expect(0);
         let snapshot = read_valid(&dir.path().join("volume"));
         roots.push(snapshot.roots().to_vec());
         serials.push(snapshot.chain().leaf().serial_hex());
@@ -71,6 +71,70 @@ fn with_a_state_directory_it_is_the_same_ca_after_a_restart() {
         serials[0], serials[1],
         "and so the certificate is still good"
     );
+}
+
+#[test]
+fn with_a_state_directory_what_was_sold_is_counted_over_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut serials = Vec::new();
+    for volume in ["one", "two", "three"] {
+        let volume = dir.path().join(volume);
+        fs::create_dir(&volume).unwrap();
+        let mut emulator =
+            Program::start(certagent("emulator --listen 127.0.0.1:0 --state ca").current_dir(&dir));
+        let address = address(&emulator.wait_for(&[FIRST_LINE]));
+        emulator.wait_for(&[LAST_LINE]);
+        fs::write(dir.path().join("objects.yaml"), emulator.printed()).unwrap();
+        run(agent(dir.path(), &address).arg("--volume").arg(&volume)).expect(0);
+        serials.push(read_valid(&volume).chain().leaf().serial_hex());
+        let stats = stats(&address);
+        assert_eq!(stats["soldTotal"], serials.len());
+        assert_eq!(stats["lastSerials"], serde_json::json!(serials));
+        emulator.send(Signal::KILL);
+        emulator.end();
+    }
+}
+
+#[test]
+fn identities_that_name_nobody_are_refused_and_with_others_it_says_for_whom_it_signs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("identities.yaml");
+    let start = || {
+        let mut command = certagent("emulator --listen 127.0.0.1:0 --identities identities.yaml");
+        command.current_dir(&dir);
+        command
+    };
+    for nobody in [
+        "",
+        "# later\n",
+        "---\n",
+        "{}",
+        "users: []\n",
+        "tokenLifetimeSeconds: 60\n",
+    ] {
+        fs::write(&path, nobody).unwrap();
+        let ended = run(&mut start()).expect(1).says(&[
+            "--identities: identities.yaml\n  because: it names no caller, and so every caller would be an \
+             administrator; add users, serviceAccounts or providers",
+            "or leave --identities out",
+        ]);
+        assert_eq!(ended.stdout, "", "{nobody:?}");
+    }
+    let account = "agent@demo-project.iam.gserviceaccount.com";
+    fs::write(
+        &path,
+        format!(
+            "serviceAccounts: [{{email: {account}}}]\nmetadataServer: {{serviceAccount: {account}}}\n"
+        ),
+    )
+    .unwrap();
+    let mut emulator = Program::start(&mut start());
+    let address = address(&emulator.wait_for(&[FIRST_LINE]));
+    emulator.wait_for(&[LAST_LINE]);
+    let printed = emulator.printed().replace(&address, "127.0.0.1:8080");
+    let (head, _) = printed.split_once("apiVersion").unwrap();
+    assert_data_eq!(head, file!["../../../testdata/cli/emulator-identities.txt"]);
+    emulator.terminate().expect(0);
 }
 
 #[test]
@@ -92,30 +156,23 @@ fn a_state_that_cannot_be_used_is_named() {
         .says(&["the embedded CA cannot start", "file"]);
 }
 
-#[test]
-fn a_file_of_identities_that_names_nobody_opens_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    for text in ["", "{}", "tokenLifetimeSeconds: 60"] {
-        fs::write(dir.path().join("identities.yaml"), text).unwrap();
-        let mut command = certagent("emulator --listen 127.0.0.1:0 --identities identities.yaml");
-        run(command.current_dir(&dir)).expect(1).says(&[
-            "identities.yaml",
-            "it names nobody",
-            "leave --identities out",
-        ]);
-    }
-}
-
 fn agent(dir: &Path, address: &str) -> Command {
     let mut command = certagent(
         "run --config objects.yaml --allow-disk --state-dir state --once \
-         --volume volume --namespace default --service-account demo",
+         --namespace default --service-account demo",
     );
     command
         .arg("--ca-endpoint")
         .arg(format!("http://{address}"))
         .current_dir(dir);
     command
+}
+
+/// What the emulator has counted.
+fn stats(address: &str) -> serde_json::Value {
+    let answer = get(address, "/emulator/v1/stats");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    serde_json::from_str(body).expect("JSON")
 }
 
 /// `127.0.0.1:PORT` of the first line.

@@ -1,17 +1,12 @@
 //! The life of `run`: it begins, serves, is looked at, and ends when it is told to.
-use std::{
-    fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    process::Command,
-};
+use std::{fs, process::Command};
 
 use certagent_emulator::{ApiError, Code, Fault, FaultRule, Method};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    program::{Ended, Program, certagent, run},
+    program::{Ended, Program, certagent, get, run},
     secrets::Keys,
     site::Site,
     volumes::{files, nobody},
@@ -274,17 +269,4 @@ fn inspect(site: &Site, output: &str) -> Ended {
         .arg(site.volume())
         .arg("--state-dir")
         .arg(site.state_dir()))
-}
-
-/// The whole answer of the admin server.
-fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }

@@ -1,7 +1,8 @@
 //! The program under test as a child process, with everything that it says.
 use std::{
     fmt::Write as _,
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
+    net::TcpStream,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
@@ -191,4 +192,18 @@ fn forward(stream: impl Read + Send + 'static, from: From, to: Sender<(From, Str
             }
         }
     });
+}
+
+/// The whole answer to a GET of `path` at `127.0.0.1:PORT`.
+#[track_caller]
+pub(crate) fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("an answer");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .expect("an answer");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
 }

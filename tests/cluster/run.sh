@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# A real node: what a kubelet, a container runtime and pods make of the driver.
+#
+#   run.sh                 all scenarios of scenarios.sh, in their order, up to the first that fails
+#   run.sh SCENARIO...     only these; most need those before them
+#   run.sh --list          their names
+#
+# It needs root. CERTAGENT is the program (else it is built), CERTAGENT_IMAGE the archive of the
+# image (else deploy/image.sh builds it). Logs are kept where the last lines say, after a failure.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+readonly here
+readonly all=(
+  the_lab_mounts_a_volume_of_a_do_nothing_driver
+  without_a_config_the_pod_waits_and_heals_by_apply_alone
+  a_pod_of_gke_reads_all_files_as_a_user_without_rights
+  the_node_has_the_volume_nosuid_nodev_noexec
+  with_fs_group_the_files_are_that_groups_alone
+  a_certificate_of_60_s_rotates_twice_before_the_pods_eyes
+  a_pod_deleted_while_its_certificate_is_issued_leaves_nothing
+  a_driver_that_is_killed_comes_back_and_asks_for_nothing
+  a_kubelet_that_is_restarted_changes_nothing
+  fifty_pods_at_once_get_fifty_certificates
+  in_reflected_mode_a_pod_gets_its_own_identity
+  it_is_renewed_with_the_token_that_the_kubelet_brings_again
+  the_driver_as_a_daemonset_is_rolled_out_anew_while_a_pod_runs
+  after_the_last_pod_nothing_is_left
+)
+
+if [ "${1:-}" = --list ]; then
+  printf '%s\n' "${all[@]}"
+  exit
+fi
+# shellcheck source=tests/cluster/setup.sh
+. "$here/setup.sh"
+# shellcheck source=tests/cluster/scenarios.sh
+. "$here/scenarios.sh"
+image=${CERTAGENT_IMAGE:-}
+if [ -z "$image" ]; then
+  image=$work/image.tar
+  bash "$root/deploy/image.sh" "$image"
+fi
+image=$(realpath "$image")
+readonly image
+
+scenarios=("$@")
+[ ${#scenarios[@]} -gt 0 ] || scenarios=("${all[@]}")
+passed=0 failed=0
+for scenario in "${scenarios[@]}"; do
+  begin=$SECONDS
+  # In a subshell of its own, and not as a condition: only so does the first error end it.
+  set +e
+  (set -e; "$scenario") >"$work/output" 2>&1
+  result=$?
+  set -e
+  if [ "$result" = 0 ]; then
+    passed=$((passed + 1))
+    echo "ok $scenario ($((SECONDS - begin)) s)"
+  else
+    failed=$((failed + 1))
+    echo "FAILED $scenario"
+    cat "$work/output"
+    diagnose
+    break
+  fi
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
