@@ -196,11 +196,17 @@ impl Node {
         }
     }
 
+    /// What the kernel says of the mounts below it: other tests mount at the same time.
+    pub(crate) fn mounts(&self) -> Vec<String> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let ours = |line: &&str| line.contains(self.root().to_str().unwrap());
+        mounts.lines().filter(ours).map(str::to_owned).collect()
+    }
+
     /// Nothing of any volume is left.
     pub(crate) fn is_clean(&self) -> bool {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let none_left = fs::read_dir(self.volumes()).unwrap().next().is_none();
-        none_left && !mounts.contains(self.root().to_str().unwrap())
+        none_left && self.mounts().is_empty()
     }
 }
 
