@@ -21,10 +21,11 @@ pub fn renewal(failures: u32, remaining: SignedDuration) -> SignedDuration {
 }
 
 /// While nothing but a change of the cause helps (denied, invalid): a tenth of what remains, at
-/// most 10 minutes, at least 5 s.
-pub fn hopeless(remaining: Option<SignedDuration>) -> SignedDuration {
+/// most 10 minutes. Without a certificate, where somebody waits, as for any first one. At least
+/// 5 s.
+pub fn hopeless(failures: u32, remaining: Option<SignedDuration>) -> SignedDuration {
     remaining
-        .map_or(LONGEST_HOPELESS, |remaining| remaining / 10)
+        .map_or_else(|| first_issue(failures), |remaining| remaining / 10)
         .clamp(SHORTEST_RENEWAL, LONGEST_HOPELESS)
 }
 
@@ -53,6 +54,14 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_certificate_is_not_left_waiting_when_the_cause_is_gone() {
+        let waits: Vec<i64> = (1..=10).map(|k| hopeless(k, None).as_secs()).collect();
+        assert_eq!(waits, [5, 5, 5, 8, 16, 32, 64, 128, 256, 300]);
+        let day = SignedDuration::from_hours(24);
+        assert_eq!(hopeless(1, Some(day)).as_secs(), 600);
+    }
+
+    #[test]
     fn a_renewal_near_expiry_is_tried_more_often_but_never_faster_than_every_5_seconds() {
         assert_eq!(renewal(20, SignedDuration::from_hours(24)).as_secs(), 300);
         assert_eq!(renewal(20, SignedDuration::from_secs(600)).as_secs(), 60);
@@ -65,7 +74,7 @@ mod tests {
             failures in any::<u32>(), remaining in any::<i32>(), spread in 0.0..1.0f64,
         ) {
             let remaining = SignedDuration::from_secs(remaining.into());
-            for wait in [first_issue(failures), renewal(failures, remaining), hopeless(Some(remaining))] {
+            for wait in [first_issue(failures), renewal(failures, remaining), hopeless(failures, Some(remaining)), hopeless(failures, None)] {
                 prop_assert!(wait >= SignedDuration::from_secs(1));
                 prop_assert!(wait <= SignedDuration::from_mins(10));
                 let spread_out = jitter(wait, spread);

@@ -41,6 +41,9 @@ pub enum PlanError {
         /// The workload's trust domain.
         trust_domain: TrustDomain,
     },
+    /// There is nobody to ask.
+    #[error("the WorkloadCertificateConfig names no CA pool; add one as endpointURI")]
+    NoPool,
     /// The name would have to come from a token that the workload does not have.
     #[error(
         "the workload has no tokenFile, and with --identity reflected its certificates are asked for with its own token; name the file"

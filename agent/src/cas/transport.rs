@@ -41,6 +41,9 @@ pub enum ClientError {
     },
 }
 
+/// How long one attempt may take, in real time.
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(20);
+
 /// How long parts of a call may take, in real time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
@@ -52,7 +55,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            attempt: Duration::from_secs(20),
+            attempt: ATTEMPT,
         }
     }
 }

@@ -25,7 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{
-    IdentityError, SCOPE, Token, answer,
+    IdentityError, Origin, SCOPE, Token, answer,
     impersonation::{Impersonation, Target},
     members::{Members, Source},
 };
@@ -191,6 +191,7 @@ impl CredentialFile {
             detail: format!("{self}: {said}; {next}"),
             is_permanent,
             retry_after: None,
+            origin: Origin::Credential,
         }
     }
 }

@@ -256,11 +256,9 @@ impl Shared {
                 return Err(first.clone());
             }
         }
-        Err(first.unwrap_or_else(|| IdentityError {
-            detail: "no workload has a token yet: `certagent run` reads that of a Workload with a tokenFile, and to `certagent node` kubelet brings that of a pod with its volume"
-                .to_owned(),
-            is_permanent: false,
-            retry_after: None,
+        Err(first.unwrap_or_else(|| {
+            let detail = "no workload has a token yet: `certagent run` reads that of a Workload with a tokenFile, and to `certagent node` kubelet brings that of a pod with its volume";
+            IdentityError::passing(detail.to_owned())
         }))
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 use reqwest::{Response, StatusCode, Url, header::HeaderMap};
 use serde::Deserialize;
 
-use super::{IdentityError, Token, answer};
+use super::{IdentityError, Origin, Token, answer};
 use crate::cas::{
     retry_after,
     transport::{self, ClientError, ReadError, Timeouts},
@@ -114,6 +114,7 @@ impl MetadataServer {
                 detail,
                 is_permanent: is_denied && is_google,
                 retry_after: retry_after.filter(|_| !is_denied),
+                origin: Origin::Credential,
             });
         }
         if !is_google {

@@ -242,6 +242,21 @@ pub struct IdentityError {
     pub is_permanent: bool,
     /// How long whoever gives tokens wants to be left alone.
     pub retry_after: Option<Duration>,
+    /// Where to look for the cause.
+    pub origin: Origin,
+}
+
+/// Where the cause of an [`IdentityError`] is to be looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// On this machine: the credential that would have been shown.
+    #[default]
+    Credential,
+    /// With the service that it was shown to, at this address, and which refused it.
+    Refused(String),
+    /// With the service itself, at this address.
+    Service(String),
 }
 
 impl IdentityError {
@@ -251,6 +266,7 @@ impl IdentityError {
             detail,
             is_permanent: true,
             retry_after: None,
+            origin: Origin::Credential,
         }
     }
 
@@ -260,6 +276,7 @@ impl IdentityError {
             detail,
             is_permanent: false,
             retry_after: None,
+            origin: Origin::Credential,
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    IdentityError, SCOPE, SubjectToken, Token, answer,
+    IdentityError, Origin, SCOPE, SubjectToken, Token, answer,
     audience::Audience,
     scrub,
     subject::{Claims, Subject},
@@ -119,7 +119,7 @@ impl Sts {
                     }
                 };
                 format!(
-                    "the token is for the audience \"{audience_of}\" and of the issuer \"{issuer}\": compare both with what the provider of {audience} allows{set_in}"
+                    "the token is for the audience \"{audience_of}\" and of the issuer \"{issuer}\": compare both, and the keys of the issuer, with what the provider of {audience} allows{set_in}"
                 )
             }
             (400..=499, Some(_)) => {
@@ -271,6 +271,16 @@ impl Failure {
             if (300..500).contains(http) && !matches!(http, 408 | 425 | 429))
     }
 
+    /// A refusal in OAuth's form is about what was shown.
+    fn origin(&self, endpoint: &Endpoint) -> Origin {
+        match self {
+            Self::Answer { code: Some(_), .. } if self.is_permanent() => {
+                Origin::Refused(endpoint.to_string())
+            }
+            _ => Origin::Service(endpoint.to_string()),
+        }
+    }
+
     /// The next step; `named` is what says who is asked.
     pub(super) fn advice(&self, named: &str) -> String {
         let text = match self {
@@ -302,6 +312,7 @@ impl Failure {
             detail: format!("{about} by {endpoint}: {self}; {advice}"),
             is_permanent: self.is_permanent(),
             retry_after,
+            origin: self.origin(endpoint),
         }
     }
 }

@@ -49,7 +49,7 @@ fn refusals(secret: &str) -> Vec<Refusal> {
             &[
                 "HTTP 400, \"invalid_grant: Unable to parse (left out)",
                 "the token is for the audience \"demo.svc.id.goog\" and of the issuer \
-                 \"https://issuer.example\": compare both with what the provider of //iam",
+                 \"https://issuer.example\": compare both, and the keys of the issuer, with what the provider of //iam",
             ],
         ),
         (

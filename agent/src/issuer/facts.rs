@@ -134,6 +134,11 @@ impl FactsCache {
             let pool_news = is_news(|facts| facts.pool.is_none());
             let chains_news = is_news(|facts| facts.chains.is_none());
             let enabled_news = is_news(|facts| facts.enabled.is_none());
+            // Nothing is said of the quota of a pool that cannot be used.
+            let (pool_answer, chains) = (
+                unless_denied(answer, pool_news)?,
+                unless_denied(chains, chains_news)?,
+            );
             let enabled = authorities
                 .map(|authorities| enabled(&authorities))
                 .inspect_err(|error| {
@@ -148,8 +153,8 @@ impl FactsCache {
                 })
                 .ok();
             let facts = Arc::new(Facts {
-                pool: unless_denied(answer, pool_news)?,
-                chains: unless_denied(chains, chains_news)?,
+                pool: pool_answer,
+                chains,
                 enabled,
             });
             limiter.learn(&pool, facts.tier(), facts.enabled.unwrap_or(1));

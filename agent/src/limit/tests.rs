@@ -273,11 +273,7 @@ fn a_missing_token_says_nothing_about_the_pool() {
     for _ in 0..10 {
         bench.hears(
             &pool,
-            Reason::NoToken(crate::google::IdentityError {
-                detail: "d".to_owned(),
-                is_permanent: false,
-                retry_after: None,
-            }),
+            Reason::NoToken(crate::google::IdentityError::passing("d".to_owned())),
             None,
         );
         bench.step(25_000);

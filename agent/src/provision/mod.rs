@@ -1,6 +1,6 @@
 //! THE MAIN PATH: one certificate, the first or a renewal, the same function.
 //!
-//! plan -> key -> request -> issue -> check -> write. Between two calls nothing is lost: the key
+//! plan -> look at the pool -> key -> request -> issue -> check -> write. Between two calls nothing is lost: the key
 //! and the exact request are on disk before the first byte leaves, so that a retry, by this
 //! process or the next, buys nothing twice. Which pool is asked is in `pools`, what becomes of the
 //! request under way in `pending`.
@@ -27,6 +27,7 @@ use crate::{
     trust::Trust,
 };
 
+pub(crate) use self::pools::FIRST_BUDGET;
 use self::pools::{Bought, Order, buy};
 pub use self::{
     pending::{close, close_unopened, is_open},
@@ -122,7 +123,7 @@ impl ProvisionError {
     /// When to try again after the `failures`-th failure in a row.
     fn wait(&self, failures: u32, remaining: Option<SignedDuration>) -> SignedDuration {
         let wait = match remaining {
-            _ if self.is_hopeless() => backoff::hopeless(remaining),
+            _ if self.is_hopeless() => backoff::hopeless(failures, remaining),
             Some(remaining) => backoff::renewal(failures, remaining),
             None => backoff::first_issue(failures),
         };

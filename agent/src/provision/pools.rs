@@ -4,7 +4,7 @@ use certagent_core::{
     config::CertificatePolicy,
     issued::{CheckError, IssuedChain},
     outcome::{self, Budget, Next, Pace, Sending},
-    plan::IssuePlan,
+    plan::{IssuePlan, PlanError},
     pool::CaPoolName,
     request::PreparedRequest,
 };
@@ -13,10 +13,10 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
 use super::{Context, ProvisionError, pending, remaining};
-use crate::{crash, held::Held, issuer::IssueError, keys, keys::NewKeyError};
+use crate::{crash, held::Held, issuer::IssueError, keys};
 
 /// How long one pool alone is asked for a first certificate while outcomes stay unknown.
-const FIRST_BUDGET: SignedDuration = SignedDuration::from_secs(60);
+pub(crate) const FIRST_BUDGET: SignedDuration = SignedDuration::from_secs(60);
 
 /// The pool whose turn it is for a volume, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,10 +260,8 @@ async fn prepare(
             since: now,
         };
     }
-    // The list is never empty.
-    let Some(pool) = policy.pools.get(turn.pool) else {
-        return Err(NewKeyError::Ending.into());
-    };
+    let pool = policy.pools.get(turn.pool);
+    let pool = pool.ok_or(ProvisionError::Plan(PlanError::NoPool))?;
     let ready = context.issuer.preflight(plan, pool, bundle, &behalf).await;
     let ready = ready.map_err(Failed::looked)?;
     // Made before the wait for the quota: an RSA key takes its time, too.

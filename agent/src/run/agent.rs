@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use certagent_core::{config::Config, request::SubjectMode};
-use jiff::SignedDuration;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -29,9 +28,6 @@ use crate::{
     volume::{StateDir, VolumeId},
     volumes::Volumes,
 };
-
-/// How long `--once` tries.
-const ONCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// What `certagent run` was told.
 pub struct AgentOptions {
@@ -82,6 +78,8 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         quota_share,
         clock,
     } = options;
+    // Whoever was started before something fails has to end with it.
+    let guard = cancel.clone().drop_guard();
     let subject_mode = identity.mode().subject_mode();
     let state = Arc::new(StateDir::open(&state_dir, allow_disk)?);
     let metrics = Arc::new(Metrics::default());
@@ -140,6 +138,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     )));
     let admin = server.as_ref().map(|server| server.address);
     tasks.extend(server.map(|server| server.task));
+    guard.disarm();
     Ok(RunningAgent {
         volumes,
         trust,
@@ -189,8 +188,8 @@ impl RunningAgent {
     }
 
     /// Waits until every volume was looked at, a renewal that is due included, and holds a valid
-    /// credential that leads to a trusted root; what is still missing after a minute, or can only
-    /// be helped by a change, is an error that names each volume's cause.
+    /// credential that leads to a trusted root; what is still missing when each pool had its time,
+    /// or can only be helped by a change, is an error.
     pub async fn once(&self) -> Result<()> {
         if let Some(problem) = &self.config.borrow().problem {
             bail!("the configuration has errors, and --once uses no earlier one: {problem}");
@@ -199,7 +198,9 @@ impl RunningAgent {
             bail!("there is no workload: add a document of kind Workload, or use --volume");
         }
         let clock = &self.clock;
-        let give_up = clock.now().saturating_add(ONCE).unwrap_or_default();
+        let pools = self.config.borrow().config.certificates.pools.len();
+        let patience = once::patience(pools);
+        let give_up = clock.now().saturating_add(patience).unwrap_or_default();
         loop {
             // Made before the look, so that no change falls between the two.
             let changed = self.volumes.changed();
@@ -213,7 +214,7 @@ impl RunningAgent {
             }
             if missing.is_hopeless(give_up) || now >= give_up {
                 missing.tell();
-                bail!(missing.to_string());
+                bail!(missing.too_late());
             }
             tokio::select! {
                 () = changed => {}

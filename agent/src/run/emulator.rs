@@ -31,6 +31,9 @@ pub(super) const LOCATION: &str = "us-central1";
 /// The largest file of identities that is read, in bytes.
 const LARGEST_FILE: usize = 1 << 20;
 
+/// Where to see what is written there.
+const EXAMPLE: &str = "of which docs/emulator.md has an example";
+
 /// What is wrong with identities that let everybody in.
 const NOBODY: &str = "it names no caller, and so every caller would be an administrator; add users, \
                       serviceAccounts or providers (docs/emulator.md has an example), or leave \
@@ -103,8 +106,13 @@ fn identities(path: Option<&Path>) -> Result<IdentityConfig> {
         return Ok(IdentityConfig::default());
     };
     let named = || format!("--identities: {}", path.display());
-    let bytes = small_file::read(path, LARGEST_FILE).with_context(named)?;
-    let text = str::from_utf8(&bytes).with_context(named)?;
+    let unread = |error: String| anyhow!("{error}; name a file in YAML or JSON, {EXAMPLE}");
+    let bytes = small_file::read(path, LARGEST_FILE)
+        .map_err(|error| unread(error.to_string()))
+        .with_context(named)?;
+    let text = str::from_utf8(&bytes)
+        .map_err(|error| unread(format!("it is no text: {error}")))
+        .with_context(named)?;
     let config: IdentityConfig = serde_saphyr::from_str(text)
         .map_err(|error| anyhow!(misread(&error)))
         .with_context(named)?;

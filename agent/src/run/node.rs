@@ -79,6 +79,8 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
         admin,
         clock,
     } = options;
+    // Whoever was started before something fails has to end with it.
+    let _guard = cancel.clone().drop_guard();
     let (name, any_caller) = (driver.name.to_string(), driver.any_caller);
     let plugin = driver.kubelet_root.join("plugins").join(&name);
     let (driver, found) = Driver::open(driver).await?;

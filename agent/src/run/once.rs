@@ -1,12 +1,20 @@
-//! What `--once` is still waiting for, and what it says when that does not come.
+//! How long `--once` tries, what it is still waiting for, and what it says when that does not come.
 use std::fmt;
 
 use certagent_core::plan;
 use certagent_svid::{SpiffeId, TrustDomain};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::error;
 
-use crate::{status::VolumeStatus, trust::Trust};
+use crate::{cas::transport::ATTEMPT, provision, status::VolumeStatus, trust::Trust};
+
+/// How long `--once` tries: for each pool the time that is spent on it before the next one is
+/// asked, and the attempt that is under way by then.
+pub(super) fn patience(pools: usize) -> SignedDuration {
+    let attempt = SignedDuration::try_from(ATTEMPT).unwrap_or_default();
+    let each = provision::FIRST_BUDGET.saturating_add(attempt);
+    each.saturating_mul(i32::try_from(pools.max(1)).unwrap_or(i32::MAX))
+}
 
 /// The volumes without a credential that is valid and leads to a trusted root.
 pub(super) struct Missing<'a> {
@@ -42,17 +50,26 @@ impl<'a> Missing<'a> {
             let stripped = trust_domain(status).is_some_and(|domain| {
                 self.trust.is_stripped(&domain) && self.trust.is_complete(&domain)
             });
-            status.failures > 0 && (stripped || status.next_attempt > give_up)
+            let waits = status.is_hopeless || status.next_attempt > give_up;
+            status.failures > 0 && (stripped || waits)
         };
         !self.is_empty() && self.volumes.iter().all(is_over)
     }
 
-    /// Says why, for each volume.
+    /// Names the volumes of which nothing was said yet; a failure was when it happened.
     pub(super) fn tell(&self) {
         for status in &self.volumes {
-            let cause = status.last_error.as_deref();
-            let cause = cause.unwrap_or("it was not reached in time");
-            error!(volume = %status.path.display(), "{cause}");
+            if status.last_error.is_none() {
+                error!(volume = %status.path.display(), "it was not reached in time");
+            }
+        }
+    }
+
+    /// What is said where the time is over.
+    pub(super) fn too_late(&self) -> String {
+        match self.distrusted {
+            0 => format!("{self}; the errors above say why"),
+            _ => self.to_string(),
         }
     }
 
@@ -134,19 +151,19 @@ mod tests {
         let trust = Trust::new(&TrustPolicy {
             stores: std::collections::BTreeMap::new(),
         });
-        let told = |statuses: &[VolumeStatus]| Missing::of(statuses, &trust, at(5)).to_string();
+        let told = |statuses: &[VolumeStatus]| Missing::of(statuses, &trust, at(5)).too_late();
         let (good, bad) = (status("/a", Some(60), 0), status("/b", None, 1));
         assert_eq!(
             told(std::slice::from_ref(&bad)),
-            "1 of 1 volume has no valid credential"
+            "1 of 1 volume has no valid credential; the errors above say why"
         );
         assert_eq!(
             told(&[good.clone(), bad.clone()]),
-            "1 of 2 volumes has no valid credential"
+            "1 of 2 volumes has no valid credential; the errors above say why"
         );
         assert_eq!(
             told(&[good.clone(), bad.clone(), bad.clone()]),
-            "2 of 3 volumes have no valid credential"
+            "2 of 3 volumes have no valid credential; the errors above say why"
         );
         let dropped = VolumeStatus {
             is_distrusted: true,

@@ -170,7 +170,7 @@ pub(super) const CATALOGUE: &[CatalogueEntry] = &[
                 "message",
                 "The error's message.",
                 256,
-                Preset::Text("The service is currently unavailable."),
+                Preset::Text("A fault rule of the emulator asked for this error."),
             ),
             number(
                 "retryAfterSeconds",

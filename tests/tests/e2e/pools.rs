@@ -130,6 +130,25 @@ async fn unknown_outcomes_of_a_first_issue_stay_with_the_pool_and_the_ids_for_a_
 }
 
 #[tokio::test]
+async fn once_gives_a_silent_pool_its_minute_and_gets_the_certificate_from_the_next() {
+    let lab = two_pools().await;
+    lab.write_policy(&with_fallback());
+    lab.write_workload("a");
+    let lost = FaultRule::always(Fault::CloseAfter).on(Method::CreateCertificate);
+    lab.faults([lost.at("issuing-pool".parse().unwrap())]);
+    let agent = lab.agent().await;
+    let (once, alone) = tokio::join!(agent.once(), async {
+        failed(&agent, "broke before the answer").await;
+        until_second(&lab, &agent).await
+    });
+    once.unwrap();
+    assert!(alone.as_secs() >= 60, "{alone}");
+    assert_eq!(sellers(&lab), ["issuing-pool", "second-pool"]);
+    balanced(&lab, &agent).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn unknown_outcomes_of_a_renewal_stay_for_a_quarter_of_what_remains() {
     let lab = two_pools().await;
     let agent = supplied(&lab, &with_fallback()).await;

@@ -9,6 +9,7 @@ use super::{
     facts::{Facts, Refused, Wanted},
     report::{Authority, Check, CheckId, Evidence},
 };
+use crate::{cas::Reason, google::Origin};
 
 /// The next steps for a cause.
 pub(super) fn steps(
@@ -162,6 +163,15 @@ fn paths(wanted: &Wanted) -> String {
 
 /// What is wrong with who asks: a workload by its own token, else the agent.
 fn identity(pool: &CaPoolName, facts: &Facts, evidence: &Evidence) -> Vec<NextStep> {
+    let origin = match facts.pool.as_ref().map_err(|error| &*error.reason) {
+        Err(Reason::NoToken(error)) => &error.origin,
+        _ => &Origin::Credential,
+    };
+    if let Origin::Service(url) = origin {
+        let what = "what answers there, and how?";
+        let asking = format!("curl -sS -i {} | head -n 20", shell_word(url));
+        return vec![NextStep::new(what, &asking), again(pool, facts, evidence)];
+    }
     let Some(file) = &facts.asked_as.token_file else {
         return vec![
             NextStep::new(
@@ -176,17 +186,33 @@ fn identity(pool: &CaPoolName, facts: &Facts, evidence: &Evidence) -> Vec<NextSt
         ];
     };
     let file = shell_word(&file.to_string_lossy());
-    vec![
-        NextStep::new(
+    let claims = NextStep::new(
+        "whose is it, for whom, and until when? (it prints no signature)",
+        &format!("jq -R {CLAIMS} {file}"),
+    );
+    let first = match origin {
+        Origin::Refused(_) => provider(facts),
+        _ => Some(NextStep::new(
             "when was the token written last, and is this machine's clock right?",
             &format!("ls -lL --full-time {file}; date -u"),
+        )),
+    };
+    let steps = first.into_iter().chain([claims]);
+    steps.chain([again(pool, facts, evidence)]).collect()
+}
+
+/// What the provider takes that the token was shown to: not asked of GKE's, which nobody sets up.
+fn provider(facts: &Facts) -> Option<NextStep> {
+    let mut flags = facts.asked_as.flags.iter();
+    let (_, audience) = flags.find(|(flag, _)| *flag == "--sts-audience")?;
+    let name = audience.strip_prefix("//iam.googleapis.com/")?;
+    Some(NextStep::new(
+        "which issuer, audiences and keys does the provider take?",
+        &format!(
+            "gcloud iam workload-identity-pools providers describe {}",
+            shell_word(name)
         ),
-        NextStep::new(
-            "whose is it, for whom, and until when? (it prints no signature)",
-            &format!("jq -R {CLAIMS} {file}"),
-        ),
-        again(pool, facts, evidence),
-    ]
+    ))
 }
 
 /// For jq: what a token says of itself. Its alphabet is that of URLs.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cas::{Call, Reason},
-    google::{IdentityError, Shown},
+    google::{IdentityError, Origin, Shown},
 };
 
 #[track_caller]
@@ -141,9 +141,8 @@ fn a_service_that_is_busy_or_broken_is_unknown() {
 fn who_has_no_identity_is_told_so() {
     let no_token = |is_permanent| {
         let error = IdentityError {
-            detail: "the file is broken".to_owned(),
             is_permanent,
-            retry_after: None,
+            ..IdentityError::passing("the file is broken".to_owned())
         };
         failure(Call::GetCaPool, Reason::NoToken(error))
     };
@@ -161,6 +160,53 @@ fn who_has_no_identity_is_told_so() {
             known.facts.pool = Err(error);
         });
     }
+}
+
+#[test]
+fn the_next_steps_without_a_token_follow_from_who_gave_none() {
+    let audience =
+        "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q";
+    let steps = |origin: Origin, reflected: bool| {
+        let error = IdentityError {
+            origin,
+            ..IdentityError::permanent("no".to_owned())
+        };
+        let report = bent(Verdict::Problem, CheckId::Identity, "no", |known| {
+            known.facts.pool = Err(failure(Call::GetCaPool, Reason::NoToken(error)));
+            if reflected {
+                known.facts.asked_as.token_file = Some("token".into());
+                known.facts.asked_as.flags = vec![("--sts-audience", audience.to_owned())];
+            }
+        });
+        assert_eq!(report.summary(), "there is no access token to ask with");
+        let steps = report.next_steps.iter().map(|step| step.command.as_str());
+        steps.collect::<Vec<_>>().join("\n")
+    };
+    let url = || "https://sts.example".to_owned();
+    for reflected in [false, true] {
+        let told = steps(Origin::Service(url()), reflected);
+        assert!(
+            told.starts_with("curl -sS -i https://sts.example "),
+            "{told}"
+        );
+        assert!(!told.contains("jq") && !told.contains("metadata"), "{told}");
+    }
+    let told = steps(Origin::Refused(url()), true);
+    let first = format!(
+        "gcloud iam workload-identity-pools providers describe {}\njq -R",
+        &audience[21..]
+    );
+    assert!(told.starts_with(&first), "{told}");
+    let told = steps(Origin::Credential, true);
+    assert!(
+        told.starts_with("ls -lL --full-time token; date -u\njq -R"),
+        "{told}"
+    );
+    let told = steps(Origin::Credential, false);
+    assert!(
+        told.starts_with("ls -l \"$GOOGLE_APPLICATION_CREDENTIALS\""),
+        "{told}"
+    );
 }
 
 #[test]

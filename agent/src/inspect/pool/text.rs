@@ -26,6 +26,7 @@ pub(super) fn summary(report: &Report) -> String {
         CheckId::Endpoint => NOBODY,
         CheckId::Clock if failed => "this machine's clock is wrong",
         CheckId::Clock => "this machine's clock is off",
+        CheckId::Identity if !was_asked(report) => "there is no access token to ask with",
         CheckId::Identity => "CA Service does not know who asks",
         CheckId::Pool if report.evidence.exists == Some(false) => "there is no such pool",
         CheckId::Pool if failed => "the pool cannot be used",
@@ -50,6 +51,12 @@ pub(super) fn summary(report: &Report) -> String {
         CheckId::MayCreate => "the pool would not issue",
     }
     .to_owned()
+}
+
+/// CA Service was asked anything at all.
+fn was_asked(report: &Report) -> bool {
+    let mut checks = report.checks.iter();
+    checks.any(|check| check.id == CheckId::Endpoint && matches!(check.finding, Finding::Passed(_)))
 }
 
 const NOBODY: &str = "nobody answers as CA Service does";

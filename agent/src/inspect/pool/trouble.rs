@@ -105,11 +105,7 @@ mod tests {
             ),
             (Reason::Unusable { detail: detail() }, Trouble::Refused),
             (
-                Reason::NoToken(IdentityError {
-                    detail: detail(),
-                    is_permanent: true,
-                    retry_after: None,
-                }),
+                Reason::NoToken(IdentityError::permanent(detail())),
                 Trouble::NoToken { is_permanent: true },
             ),
         ] {
