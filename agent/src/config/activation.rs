@@ -60,7 +60,7 @@ impl Activation {
         if problem.is_some() {
             error!(
                 "THE CONFIGURATION HAS ERRORS: the last good one, of an earlier start, is used \
-                instead; `certagent validate` shows what to correct"
+                instead; the errors above say what to correct"
             );
         }
         let seen = Seen { sources, problems };
@@ -138,7 +138,7 @@ impl Activation {
             self.keeper.keep(&sources);
             self.activate(&before, config);
         } else {
-            error!("the edited configuration has errors, so the one before it stays active");
+            error!("the new configuration has errors, so the one before it stays active");
             self.sender.send_replace(Arc::new(ActiveConfig {
                 problem,
                 ..(*before).clone()
@@ -197,7 +197,7 @@ fn say_problems(problems: &[Problem]) {
         .checked_sub(MAX_LOGGED)
         .filter(|more| *more > 0)
     {
-        error!("{more} more problems; `certagent validate` shows all");
+        error!("{more} more problems, which show when these are corrected");
     }
 }
 

@@ -75,7 +75,7 @@ fn an_edit_takes_effect_at_the_next_renewal() {
 
     // A bad edit is told once and changes nothing.
     fs::write(&file, "kind: [").unwrap();
-    program.wait_for(&["the edited configuration has errors, so the one before it stays active"]);
+    program.wait_for(&["the new configuration has errors, so the one before it stays active"]);
     program.wait_for(&["renewed", "ECDSA P-384"]);
     let ended = program.terminate().expect(0);
     assert_eq!(
