@@ -38,6 +38,9 @@ use crate::{
 /// The largest request that is read, in bytes. The tokens of a pod are the most of one.
 const LARGEST_REQUEST: usize = 1 << 20;
 
+/// How long callers have to hang up when the driver ends.
+const HANG_UP: Duration = Duration::from_secs(2);
+
 /// What a driver was told.
 #[derive(Clone, Debug)]
 pub struct DriverSettings {
@@ -249,7 +252,6 @@ impl Driver {
         // Whoever reads the announcement calls at once.
         let csi =
             csi.serve_with_incoming_shutdown(listen(&socket)?, cancel.clone().cancelled_owned());
-        let csi = tokio::spawn(csi);
         let info = PluginInfo {
             r#type: "CSIPlugin".to_owned(),
             name: settings.name.to_string(),
@@ -269,14 +271,11 @@ impl Driver {
             cancel.cancelled().await;
             let _gone_anyway = fs::remove_file(&announced);
         };
-        let announcement = async {
-            let ended = announcement.await;
-            // A server that failed ends the driver.
-            cancel.cancel();
-            ended
-        };
-        let (ended, ()) = tokio::join!(announcement, unannounce);
-        let csi = csi.await;
+        let (csi, announcement, ()) = tokio::join!(
+            until_end(csi, &cancel),
+            until_end(announcement, &cancel),
+            unannounce
+        );
         let _gone_anyway = fs::remove_file(&socket);
         if let Err(error) = look.await {
             error!(%error, "the look after the volumes ended badly");
@@ -285,14 +284,27 @@ impl Driver {
             let path = path.to_owned();
             move |source| ServeError::Server { path, source }
         };
-        ended.map_err(failed(&announced))?;
-        match csi {
-            Ok(ended) => ended.map_err(failed(&socket)),
-            Err(error) => {
-                error!(%error, "the CSI server ended badly");
-                Ok(())
-            }
+        announcement.map_err(failed(&announced))?;
+        csi.map_err(failed(&socket))
+    }
+}
+
+/// Serves until `cancel`, which comes also with a failure, and then for as long as its callers
+/// need to hang up; one of them that has stopped does not hold up the end.
+async fn until_end<E>(
+    served: impl Future<Output = Result<(), E>>,
+    cancel: &CancellationToken,
+) -> Result<(), E> {
+    let patience = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(HANG_UP).await;
+    };
+    tokio::select! {
+        ended = served => {
+            cancel.cancel();
+            ended
         }
+        () = patience => Ok(()),
     }
 }
 
