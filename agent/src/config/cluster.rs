@@ -43,6 +43,8 @@ pub struct ClusterState {
     /// What is wrong with the objects or with reading them, and what to do, for a pod's event.
     /// With a configuration that is active it stays in force nevertheless.
     pub problem: Option<String>,
+    /// The API server was asked a moment ago, and may answer any moment.
+    pub is_settling: bool,
 }
 
 /// Follows `WorkloadCertificateConfig/default` and `TrustConfig/default`.
@@ -172,6 +174,7 @@ impl Follower {
         let (sender, receiver) = watch::channel(ClusterState {
             active: None,
             problem: Some(NO_ANSWER.to_owned()),
+            is_settling: true,
         });
         let follower = Self {
             settings,
@@ -288,6 +291,7 @@ impl Follower {
         let now = ClusterState {
             active: active.map(|(_, active)| Arc::clone(&active.borrow())),
             problem: self.problem(),
+            is_settling: !self.has_tried_earlier,
         };
         // What is wrong with the objects themselves is told by who makes them active.
         let is_told = now.active.is_some() && self.troubles.iter().all(Option::is_none);

@@ -199,6 +199,28 @@ impl NodeContent {
         }
     }
 
+    /// The set of volumes. Whoever asks while it is about to come, at the start of the driver, waits
+    /// for it.
+    async fn supplied(&self) -> Result<Arc<Volumes>, FillError> {
+        let (mut supply, mut config) = (self.supply.clone(), self.config.clone());
+        loop {
+            if let Some(supply) = &*supply.borrow_and_update() {
+                return Ok(Arc::clone(&supply.volumes));
+            }
+            {
+                let config = config.borrow_and_update();
+                if config.active.is_none() && !config.is_settling {
+                    return Err(self.no_config());
+                }
+            }
+            let changed = tokio::select! {
+                changed = supply.changed() => changed,
+                changed = config.changed() => changed,
+            };
+            changed.map_err(|_ending| unavailable("the driver is ending".to_owned()))?;
+        }
+    }
+
     /// Why there is nothing to fill volumes by.
     fn no_config(&self) -> FillError {
         let problem = self.config.borrow().problem.clone();
@@ -212,11 +234,11 @@ impl VolumeContent for NodeContent {
         self.check_driver_object()?;
         let (assignment, token) = self.assign(&dir, &pod)?;
         let wanted = VolumeId::of(&assignment.path);
-        let volumes = self.know(&dir.id, assignment.clone(), token);
-        let Some(volumes) = volumes else {
+        drop(self.know(&dir.id, assignment.clone(), token));
+        let supplied = self.supplied().await;
+        let volumes = supplied.inspect_err(|_nothing| {
             lock(&self.known).entries.remove(&dir.id);
-            return Err(self.no_config());
-        };
+        })?;
         publish(&volumes, &dir.id, assignment);
         volumes.hasten(&wanted);
         loop {
@@ -310,3 +332,6 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
     // Each change of it is one insertion or removal.
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,4 +180,4 @@ fn invalid(message: String) -> FillError {
 
 #[cfg(test)]
 #[path = "pod_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -6,7 +6,7 @@ use certagent_csi::{Pod, ServiceAccountToken, VolumeId};
 use super::*;
 use crate::google::unsigned_jwt;
 
-fn settings(audience: Option<&str>) -> NodeSettings {
+pub(in crate::node) fn settings(audience: Option<&str>) -> NodeSettings {
     NodeSettings {
         trust_domain: certagent_svid::TrustDomain::new("p.svc.id.goog").unwrap(),
         subject_mode: SubjectMode::ReflectedSpiffe,
@@ -14,14 +14,14 @@ fn settings(audience: Option<&str>) -> NodeSettings {
     }
 }
 
-fn dir() -> ContentDir {
+pub(in crate::node) fn dir() -> ContentDir {
     ContentDir {
         id: VolumeId::new("csi-1").unwrap(),
         root: "/plugin/volumes/csi-1".into(),
     }
 }
 
-fn volume(attributes: &[(&str, &str)]) -> PodVolume {
+pub(in crate::node) fn volume(attributes: &[(&str, &str)]) -> PodVolume {
     let attributes = attributes
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));

@@ -208,6 +208,7 @@ fn follow_files(
     let state = |active: &Arc<ActiveConfig>| ClusterState {
         active: Some(Arc::clone(active)),
         problem: active.problem.clone(),
+        is_settling: false,
     };
     let (sender, receiver) = watch::channel(state(&active.borrow()));
     let task = tokio::spawn(async move {
