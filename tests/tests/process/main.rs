@@ -17,6 +17,8 @@ mod identity;
 mod inspect;
 mod kill;
 mod lifecycle;
+mod node;
+mod node_kill;
 mod program;
 mod quickstart;
 mod readers;

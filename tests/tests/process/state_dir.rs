@@ -119,7 +119,10 @@ fn the_last_good_configuration_is_used_while_the_files_have_errors_and_survives_
     let before = files(&site.volume());
     site.write("certificates.yaml", "apiVersion: nonsense\n");
     let mut agent = site.start();
-    agent.wait_for(&["THE CONFIGURATION HAS ERRORS", "the errors above say what to correct"]);
+    agent.wait_for(&[
+        "THE CONFIGURATION HAS ERRORS",
+        "the errors above say what to correct",
+    ]);
     agent.terminate().expect(0).says(&["certificates.yaml"]);
     assert_eq!(files(&site.volume()), before);
     // Who asks for one look at the configuration is told, not served by an earlier one.
