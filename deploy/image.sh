@@ -9,7 +9,13 @@
 set -euo pipefail
 readonly MAX_BYTES=$((25 * 1000 * 1000))
 readonly CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
-readonly TARGET=x86_64-unknown-linux-gnu
+case $(uname -m) in
+  x86_64) readonly ARCHITECTURE=amd64 ;;
+  aarch64) readonly ARCHITECTURE=arm64 ;;
+  *) echo "image.sh knows no name for the architecture $(uname -m)" >&2; exit 1 ;;
+esac
+TARGET=$(uname -m)-unknown-linux-gnu
+readonly TARGET
 
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
   sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
@@ -67,8 +73,8 @@ pack -C "$work/root" -cf "$work/layer.tar" .
 plain=$(digest "$work/layer.tar")
 gzip -n -9 "$work/layer.tar"
 layer=$(blob "$work/layer.tar.gz")
-printf '{"architecture":"amd64","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Entrypoint":["/certagent"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
-  "$plain" > "$work/config"
+printf '{"architecture":"%s","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Entrypoint":["/certagent"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+  "$ARCHITECTURE" "$plain" > "$work/config"
 config=$(blob "$work/config")
 printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json",%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",%s}]}' \
   "$config" "$layer" > "$work/manifest"
@@ -82,8 +88,8 @@ elif [[ $first == *[.:]* || $first == localhost ]]; then
 else
   full=docker.io/$name
 fi
-printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",%s,"platform":{"architecture":"amd64","os":"linux"},"annotations":{"io.containerd.image.name":"%s","org.opencontainers.image.ref.name":"%s"}}]}' \
-  "$manifest" "$full" "${name##*:}" > "$work/oci/index.json"
+printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",%s,"platform":{"architecture":"%s","os":"linux"},"annotations":{"io.containerd.image.name":"%s","org.opencontainers.image.ref.name":"%s"}}]}' \
+  "$manifest" "$ARCHITECTURE" "$full" "${name##*:}" > "$work/oci/index.json"
 printf '{"imageLayoutVersion":"1.0.0"}' > "$work/oci/oci-layout"
 pack -C "$work/oci" -cf "$work/image.tar" oci-layout index.json blobs
 

@@ -14,6 +14,7 @@ if [ ! -x "$CERTAGENT" ]; then
 fi
 # shellcheck source=tests/cluster/setup.sh
 . "$here/setup.sh"
+start_lab
 readonly pods=${1:-110} rounds=15 idle=60
 
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }

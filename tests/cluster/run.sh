@@ -31,20 +31,26 @@ if [ "${1:-}" = --list ]; then
   printf '%s\n' "${all[@]}"
   exit
 fi
+scenarios=("$@")
+[ ${#scenarios[@]} -gt 0 ] || scenarios=("${all[@]}")
+for scenario in "${scenarios[@]}"; do
+  if [[ " ${all[*]} " != *" $scenario "* ]]; then
+    echo "$scenario is no scenario; run.sh --list prints them" >&2
+    exit 2
+  fi
+done
 # shellcheck source=tests/cluster/setup.sh
 . "$here/setup.sh"
 # shellcheck source=tests/cluster/scenarios.sh
 . "$here/scenarios.sh"
 image=${CERTAGENT_IMAGE:-}
-if [ -z "$image" ]; then
+if [[ -z $image && " ${scenarios[*]} " == *_daemonset_* ]]; then
   image=$work/image.tar
   bash "$root/deploy/image.sh" "$image"
 fi
-image=$(realpath "$image")
+[ -z "$image" ] || image=$(realpath "$image")
 readonly image
-
-scenarios=("$@")
-[ ${#scenarios[@]} -gt 0 ] || scenarios=("${all[@]}")
+start_lab
 passed=0 failed=0
 for scenario in "${scenarios[@]}"; do
   begin=$SECONDS

@@ -1,4 +1,4 @@
-# Builds what is missing, starts the lab with the emulator inside, and takes it down at the end.
+# Builds what is missing. start_lab starts the lab with the emulator inside; it is taken down at the end.
 # Sourced by run.sh and figures.sh, which set here.
 # shellcheck shell=bash
 shopt -s inherit_errexit
@@ -22,11 +22,10 @@ readonly root lab work certagent
 # shellcheck source=tests/cluster/support.sh
 . "$here/support.sh"
 
-mounts_before=$(wc -l </proc/self/mountinfo)
 finish() {
   local result=$?
   "$lab" down || result=1
-  if [ "$(wc -l </proc/self/mountinfo)" != "$mounts_before" ]; then
+  if [ -n "${mounts_before:-}" ] && [ "$(wc -l </proc/self/mountinfo)" != "$mounts_before" ]; then
     echo 'the lab left mounts on this machine' >&2
     result=1
   fi
@@ -35,8 +34,11 @@ finish() {
 }
 trap finish EXIT
 
-"$lab" up
-start_emulator
-# What it prints first are the two objects; later starts print more.
-cp "$work/emulator.log" "$work/emulator.first"
-k create serviceaccount web
+start_lab() {
+  mounts_before=$(wc -l </proc/self/mountinfo)
+  "$lab" up
+  start_emulator
+  # What it prints first are the two objects; later starts print more.
+  cp "$work/emulator.log" "$work/emulator.first"
+  k create serviceaccount web
+}

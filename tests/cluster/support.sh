@@ -72,7 +72,7 @@ start_driver() {
   await 20 'the registration of the driver with the kubelet' registered
 }
 
-start_direct_driver() { start_driver --identity direct --unsafe-node-identity; }
+start_direct_driver() { start_driver --identity none --unsafe-node-identity; }
 start_reflected_driver() {
   start_driver --identity reflected --token-audience "$trust_domain" \
     --sts-audience "$sts_audience" --sts-endpoint "$emulator"
