@@ -6,7 +6,8 @@
 #   run.sh --list          their names
 #
 # It needs root. CERTAGENT is the program (else it is built), CERTAGENT_IMAGE the archive of the
-# image (else deploy/image.sh builds it). Logs are kept where the last lines say, after a failure.
+# image (else deploy/image.sh builds it). Logs are kept where the last lines say: after a failure, and
+# with KEEP_LOGS=1 always.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 readonly here

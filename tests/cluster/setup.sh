@@ -29,7 +29,7 @@ finish() {
     echo 'the lab left mounts on this machine' >&2
     result=1
   fi
-  if [ "$result" = 0 ]; then rm -rf "$work"; else echo "logs: $work"; fi
+  if [ "$result" = 0 ] && [ -z "${KEEP_LOGS:-}" ]; then rm -rf "$work"; else echo "logs: $work"; fi
   exit "$result"
 }
 trap finish EXIT

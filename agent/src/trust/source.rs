@@ -1,7 +1,9 @@
 //! One source of roots: what is known of it, and when it is asked again.
 use std::{fmt, time::Duration};
 
-use certagent_core::{bundle_endpoint::BundleEndpoint, config::TrustAnchor, pool::CaPoolName};
+use certagent_core::{
+    bundle_endpoint::BundleEndpoint, config::TrustAnchor, outcome::Class, pool::CaPoolName,
+};
 use certagent_svid::Certificate;
 use jiff::{SignedDuration, Timestamp};
 
@@ -133,6 +135,14 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// Nobody was asked, because there was no token to show. It comes by itself: with the first
+    /// pod of a node, which must not wait for the roots after that.
+    fn is_without_a_call(&self) -> bool {
+        matches!(self, Self::Call(error) if matches!(error.class, Class::NoToken { .. }))
+    }
+}
+
 impl Source {
     /// Before the first answer to this process; an earlier one may have seen a sequence number.
     pub(super) fn not_asked(sequence: Option<u64>) -> Self {
@@ -180,7 +190,7 @@ impl Source {
                     tracing::warn!(%error, kept, "cannot refresh the roots of a source; roots that are known are kept");
                 }
                 self.failures = self.failures.saturating_add(1);
-                self.due = Some(later(now, self.wait()));
+                self.due = Some(later(now, self.wait(&error)));
                 self.error = Some(error);
             }
         }
@@ -208,7 +218,10 @@ impl Source {
     }
 
     /// How long to wait after the failures so far. A source whose roots are known is not urgent.
-    fn wait(&self) -> SignedDuration {
+    fn wait(&self, error: &SourceError) -> SignedDuration {
+        if self.last_success.is_none() && error.is_without_a_call() {
+            return FIRST_WAIT;
+        }
         let first = if self.last_success.is_some() {
             self.refresh.unwrap_or(REFRESH)
         } else {

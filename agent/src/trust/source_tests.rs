@@ -1,6 +1,10 @@
 use super::*;
 use crate::{
-    cas::lab::{enterprise, now},
+    cas::{
+        Call, Reason,
+        lab::{enterprise, now},
+    },
+    google::IdentityError,
     trust::lab::root,
 };
 
@@ -33,6 +37,23 @@ fn a_source_that_never_answered_is_asked_after_5_seconds_doubling_to_5_minutes()
     let mut source = Source::default();
     assert_eq!(waits(&mut source, 8), [5, 10, 20, 40, 80, 160, 300, 300]);
     assert_eq!(source.failures, 8);
+}
+
+#[test]
+fn a_source_that_was_not_asked_for_want_of_a_token_is_tried_every_5_seconds() {
+    let no_token = || {
+        let reason = Reason::NoToken(IdentityError::passing("no pod yet".to_owned()));
+        Err(CallError::new(Call::FetchCaCerts, &enterprise(), reason, None).into())
+    };
+    let mut source = Source::default();
+    for _ in 0..100 {
+        source.record(&endpoint(), no_token(), now());
+        assert_eq!(source.due.unwrap().duration_since(now()).as_secs(), 5);
+    }
+    // With roots from an answer there is no hurry.
+    source.record(&endpoint(), Ok(answer(&[root("a")], None, None)), now());
+    source.record(&endpoint(), no_token(), now());
+    assert_eq!(source.due.unwrap().duration_since(now()).as_secs(), 300);
 }
 
 #[test]
