@@ -14,6 +14,10 @@ readonly packages=(containerd runc containernetworking-plugins busybox-static ip
 
 packages() {
   dpkg -s "${packages[@]}" >/dev/null 2>&1 && return
+  if ! command -v apt-get >/dev/null; then
+    echo "a node is made of Debian's packages: ${packages[*]}" >&2
+    return 1
+  fi
   apt-get update -q
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
 }
@@ -61,6 +65,10 @@ images() {
 
 main() {
   local key target part
+  if ! command -v go >/dev/null; then
+    echo 'go is not installed: Kubernetes is built with it; https://go.dev/dl' >&2
+    return 1
+  fi
   packages >&2
   key=$({ go version; cat "$here"/kube/go.{mod,sum} "$here"/kube/cmd/*/*.go "$here"/{build,image}.sh; } | sha256sum | cut -c1-16)
   target=${CARGO_TARGET_DIR:-$here/../../target}/cluster
