@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Figures of the driver on a real node; not part of .ci/run.
 #
-#   figures.sh [PODS]      from the creation of a pod to Running, with the volume and without, in turn;
-#                          memory and idle CPU of the driver at 0 and at PODS volumes (110)
+#   figures.sh [PODS]      from the creation of a pod to Running: with the volume, with one of a
+#                          do-nothing driver, and without, in turn; memory and idle CPU of the driver
+#                          at 0 and at PODS volumes (110)
 #
 # CERTAGENT is the program, by default target/release/certagent. The machine should be idle.
 set -euo pipefail
@@ -18,11 +19,11 @@ start_lab
 readonly pods=${1:-110} rounds=15 idle=60
 
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
-# One creation of a pod, in milliseconds, with what kubectl takes for it.
+# One creation of a pod, in milliseconds, with what kubectl takes for it. Its driver is the last word.
 creation() {
   local begin
   begin=$(milliseconds)
-  create "$@" >/dev/null
+  pod "${@:1:$#-1}" | sed "s/$driver/${*: -1}/" | k apply -f - >/dev/null
   k wait --for=jsonpath='{.status.phase}'=Running --timeout=60s "pod/$1" >/dev/null
   echo $(($(milliseconds) - begin))
 }
@@ -46,6 +47,14 @@ k apply -f "$root/deploy/crds.yaml" -f "$root/deploy/csidriver.yaml" >/dev/null
 k wait --for=condition=Established --timeout=30s \
   crd/workloadcertificateconfigs.security.cloud.google.com crd/trustconfigs.security.cloud.google.com >/dev/null
 start_direct_driver
+start do-nothing fakecsi -name do-nothing.csi.test -node lab-node
+await 20 'its registration' registered do-nothing.csi.test
+k apply -f - <<'YAML' >/dev/null
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: do-nothing.csi.test}
+spec: {attachRequired: false, podInfoOnMount: true, volumeLifecycleModes: [Ephemeral]}
+YAML
 objects 86400 | k apply -f - >/dev/null
 create warm >/dev/null
 ready warm >/dev/null
@@ -53,12 +62,15 @@ remove warm >/dev/null
 state 0
 
 for round in $(seq "$rounds"); do
-  creation "with-$round" >>"$work/with"
-  creation "without-$round" volume=no >>"$work/without"
-  remove "with-$round" "without-$round" >/dev/null
+  creation "with-$round" "$driver" >>"$work/with"
+  creation "nothing-$round" do-nothing.csi.test >>"$work/nothing"
+  creation "without-$round" volume=no "$driver" >>"$work/without"
+  remove "with-$round" "nothing-$round" "without-$round" >/dev/null
 done
-with=$(median <"$work/with") without=$(median <"$work/without")
-echo "creation to Running, median of $rounds: $with ms with the volume, $without ms without: $((with * 100 / without)) %"
+with=$(median <"$work/with") nothing=$(median <"$work/nothing") without=$(median <"$work/without")
+echo "creation to Running, medians of $rounds: $without ms without a volume," \
+  "$nothing ms with a do-nothing driver's, $with ms with the certificate's"
+stop do-nothing
 
 for number in $(seq "$pods"); do pod "many-$number"; done | k apply -f - >/dev/null
 begin=$SECONDS
