@@ -1,0 +1,191 @@
+//! The process `certagent node`, and what `/proc` and the cgroups say of it.
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use certagent_tests::TRUST_DOMAIN;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    Place,
+    kubelet::{Kubelet, is_announced},
+    write_objects,
+};
+
+const NAME: &str = "driver.example.com";
+/// In which the kernel shows CPU times: the same on every architecture that matters.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// A start that takes longer has failed.
+const LONGEST_START: Duration = Duration::from_secs(30);
+
+/// A kubelet's directory.
+pub(crate) struct Node {
+    pub(crate) root: PathBuf,
+    endpoint: String,
+}
+
+impl Node {
+    pub(crate) fn new(place: &Place, name: &str, algorithm: &str) -> Self {
+        let root = place.directory(name);
+        for part in ["pods", "plugins_registry", "config"] {
+            fs::create_dir(root.join(part)).unwrap();
+        }
+        write_objects(&root.join("config"), algorithm);
+        Self {
+            root,
+            endpoint: place.endpoint.clone(),
+        }
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.root.join("plugins").join(NAME).join("volumes")
+    }
+
+    /// Starts the driver and waits until it announces itself.
+    pub(crate) async fn start(&self) -> Driver {
+        let log = self.root.join("log");
+        let registry = self.root.join("plugins_registry");
+        let announced = registry.join(format!("{NAME}@reg.sock"));
+        let start = Instant::now();
+        let child = Command::new(env!("CARGO_BIN_EXE_certagent-under-test"))
+            .args(["node", "--driver-name", NAME, "--node-name", "node"])
+            .args(["--trust-domain", TRUST_DOMAIN, "--unsafe-node-identity"])
+            .args(["--unsafe-any-caller", "--ca-endpoint", &self.endpoint])
+            .arg("--kubelet-root")
+            .arg(&self.root)
+            .arg("--config")
+            .arg(self.root.join("config"))
+            .env("CERTAGENT_TEST_QUOTA_TIMES", "1000")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut driver = Driver {
+            cgroup: Cgroup::of(&child),
+            child,
+            announced_after: Duration::ZERO,
+        };
+        while !is_announced(&announced).await {
+            let ended = driver.child.try_wait().unwrap();
+            let log = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(ended.is_none(), "the driver ended:\n{}", log());
+            let waited = start.elapsed();
+            assert!(waited < LONGEST_START, "it does not begin:\n{}", log());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        driver.announced_after = start.elapsed();
+        driver
+    }
+
+    pub(crate) async fn kubelet(&self) -> Kubelet {
+        let socket = self.root.join("plugins").join(NAME).join("csi.sock");
+        Kubelet::connect(&socket).await.unwrap()
+    }
+}
+
+/// A process of `certagent node`. It ends with this value, however the benchmark ends.
+pub(crate) struct Driver {
+    child: Child,
+    cgroup: Option<Cgroup>,
+    pub(crate) announced_after: Duration,
+}
+
+impl Driver {
+    /// What it has in memory, in MiB.
+    pub(crate) fn rss(&self) -> f64 {
+        let status = self.proc("status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kibibytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kibibytes.parse::<f64>().unwrap() / 1024.0
+    }
+
+    /// What a limit of its container would count, in MiB, where this machine can say it.
+    pub(crate) fn charged(&self) -> Option<f64> {
+        self.cgroup.as_ref().map(Cgroup::charged)
+    }
+
+    /// Time of a core that it uses in `time`, as a share.
+    pub(crate) fn watch(&self, time: Duration) -> f64 {
+        let (before, start) = (self.cpu_seconds(), Instant::now());
+        sleep(time);
+        (self.cpu_seconds() - before) / start.elapsed().as_secs_f64()
+    }
+
+    /// utime and stime of /proc/PID/stat.
+    fn cpu_seconds(&self) -> f64 {
+        let stat = self.proc("stat");
+        // The name before it, in brackets, may hold spaces.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        let ticks = fields.skip(11).take(2);
+        ticks
+            .map(|field| field.parse::<f64>().unwrap())
+            .sum::<f64>()
+            / TICKS_PER_SECOND
+    }
+
+    fn proc(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap()
+    }
+
+    /// Ends it in good order.
+    pub(crate) fn stop(mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.unwrap(), Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Nothing to do if it has ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A memory cgroup with one process in it.
+struct Cgroup {
+    path: PathBuf,
+    usage: &'static str,
+}
+
+impl Cgroup {
+    /// None where this machine has no memory cgroups that may be made.
+    fn of(child: &Child) -> Option<Self> {
+        const ROOT: &str = "/sys/fs/cgroup";
+        let name = format!("certagent-bench-{}", child.id());
+        let (path, usage) = if Path::new(ROOT).join("memory").is_dir() {
+            (
+                Path::new(ROOT).join("memory").join(name),
+                "memory.usage_in_bytes",
+            )
+        } else {
+            (Path::new(ROOT).join(name), "memory.current")
+        };
+        fs::create_dir(&path).ok()?;
+        fs::write(path.join("cgroup.procs"), child.id().to_string()).ok()?;
+        path.join(usage).exists().then_some(Self { path, usage })
+    }
+
+    fn charged(&self) -> f64 {
+        let bytes = fs::read_to_string(self.path.join(self.usage)).unwrap();
+        bytes.trim().parse::<f64>().unwrap() / (1024.0 * 1024.0)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // What is charged to it goes to its parent.
+        drop(fs::remove_dir(&self.path));
+    }
+}
