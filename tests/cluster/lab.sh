@@ -15,6 +15,8 @@ readonly here
 export STATE=${STATE:-${TMPDIR:-/tmp}/certagent-cluster} SYNC=${SYNC:-5s}
 export BIN=${BIN:?BIN must be the directory that build.sh printed}
 readonly logs=$STATE/logs pki=$STATE/pki
+# What labs at the same time have in common. Each holds a shared lock on the directory above.
+readonly shared=/run/certagent-cluster
 readonly node=lab-node node_ip=172.31.77.1 service_ip=10.96.0.1
 group=certagent-cluster-$(printf %s "$STATE" | cksum | cut -d' ' -f1)
 readonly group
@@ -199,12 +201,8 @@ up() {
   rm -rf "$STATE"
   mkdir -p "$logs"
   make_pki
-  sysctl -e "${tunables[@]}" >"$STATE/sysctl" 2>/dev/null || true
+  make_shared
   make_cgroups
-  local directory
-  for directory in "${covered[@]}"; do
-    [ -d "$directory" ] || { mkdir -p "$directory"; echo "$directory" >>"$STATE/made"; }
-  done
   setsid unshare --mount --pid --net --uts --ipc --fork --kill-child --mount-proc \
     "$here/lab.sh" init >"$logs/init.log" 2>&1 </dev/null &
   echo $! >"$STATE/unshare.pid"
@@ -224,7 +222,7 @@ up() {
 }
 
 down() {
-  local file pid directory key value
+  local file pid directory
   # Process 1 of the namespaces dies, and the kernel ends all that is in them.
   for file in pid unshare.pid; do
     pid=$(cat "$STATE/$file" 2>/dev/null) || continue
@@ -237,15 +235,38 @@ down() {
   for directory in /sys/fs/cgroup/*/"$group"; do
     [ ! -d "$directory" ] || await 5 "the end of $directory" remove_cgroup "$directory" || true
   done
-  if [ -e "$STATE/made" ]; then
-    while read -r directory; do rmdir "$directory" || true; done <"$STATE/made"
+  remove_shared
+  rm -rf "$pki" "$STATE"/{pid,unshare.pid,inited}
+}
+
+# The machine as it was before the first of the labs. What `up` starts inherits the lock.
+make_shared() {
+  local directory
+  exec 9<"${shared%/*}"
+  flock -s 9
+  mkdir -p "$shared"
+  [ -e "$shared/sysctl" ] || sysctl -e "${tunables[@]}" >"$shared/sysctl" 2>/dev/null || true
+  for directory in "${covered[@]}"; do
+    [ -d "$directory" ] || { mkdir -p "$directory"; echo "$directory" >>"$shared/made"; }
+  done
+}
+
+# Of the last lab. A directory that is removed under another's mount takes that away.
+remove_shared() {
+  local directory key value
+  exec 9<"${shared%/*}"
+  if [ ! -d "$shared" ] || ! flock -nx 9; then
+    return 0
   fi
-  if [ -e "$STATE/sysctl" ]; then
+  if [ -e "$shared/made" ]; then
+    while read -r directory; do rmdir "$directory" || true; done <"$shared/made"
+  fi
+  if [ -e "$shared/sysctl" ]; then
     while IFS='= ' read -r key value; do
       [ -z "$key" ] || sysctl -qw "$key=$value" || true
-    done <"$STATE/sysctl"
+    done <"$shared/sysctl"
   fi
-  rm -rf "$pki" "$STATE"/{pid,unshare.pid,inited,made,sysctl}
+  rm -rf "$shared"
 }
 
 remove_cgroup() {
