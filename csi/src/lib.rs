@@ -14,6 +14,7 @@
 pub mod api;
 pub mod content;
 mod identity;
+pub mod look;
 mod mounts;
 mod node;
 pub mod paths;

@@ -77,7 +77,7 @@ pub(crate) async fn ask(socket: &Path) -> Option<PluginInfo> {
 }
 
 /// A channel over a socket in the file system.
-async fn connect(socket: &Path) -> Option<Channel> {
+pub(crate) async fn connect(socket: &Path) -> Option<Channel> {
     let socket = socket.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let socket = socket.clone();

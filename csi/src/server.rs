@@ -309,7 +309,7 @@ async fn until_end<E>(
 }
 
 /// Mounts must be seen by the host, and outlive this process.
-fn check_shared(mounts: &Mounts, places: &Places) -> Result<(), OpenError> {
+pub(crate) fn check_shared(mounts: &Mounts, places: &Places) -> Result<(), OpenError> {
     let wanted = [
         (places.pods(), "pods would run with an empty volume"),
         (
@@ -326,7 +326,7 @@ fn check_shared(mounts: &Mounts, places: &Places) -> Result<(), OpenError> {
 }
 
 /// What stands in the kernel's list of mounts is the path that kubelet and this driver use.
-fn check_plain(path: PathBuf) -> Result<(), OpenError> {
+pub(crate) fn check_plain(path: PathBuf) -> Result<(), OpenError> {
     let real = path.canonicalize().map_err(io_error(&path))?;
     let is_escaped = |byte: &u8| b" \t\n\\".contains(byte);
     if real == path && !path.as_os_str().as_encoded_bytes().iter().any(is_escaped) {
@@ -388,19 +388,24 @@ fn found(mounts: &Mounts, places: &Places) -> Result<Vec<FoundVolume>, OpenError
             }
             continue;
         }
-        let targets = mounts.bound(&root, Some(&places.pods())).into_iter();
-        let targets = targets.map(|mount| Target {
-            pod_uid: places
-                .parse_target(&mount.mount_point)
-                .map_or_else(String::new, |(uid, _)| uid.to_owned()),
-            path: mount.mount_point.clone(),
-        });
         found.push(FoundVolume {
-            targets: targets.collect(),
+            targets: targets(mounts, &root, places),
             dir: ContentDir { id, root },
         });
     }
     Ok(found)
+}
+
+/// Where the volume at `root` is bound in pods.
+pub(crate) fn targets(mounts: &Mounts, root: &Path, places: &Places) -> Vec<Target> {
+    let bound = mounts.bound(root, Some(&places.pods())).into_iter();
+    let target = |mount: &procfs::process::MountInfo| Target {
+        pod_uid: places
+            .parse_target(&mount.mount_point)
+            .map_or_else(String::new, |(uid, _)| uid.to_owned()),
+        path: mount.mount_point.clone(),
+    };
+    bound.map(target).collect()
 }
 
 /// Listens on a socket of the file system; what an earlier process left there goes.
@@ -418,7 +423,7 @@ fn listen(path: &Path) -> Result<UnixListenerStream, ServeError> {
         .map_err(failed)
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
+pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
     let path = path.to_owned();
     move |source| OpenError::Io { path, source }
 }

@@ -71,6 +71,29 @@ pub(super) fn read_exactly(
     Ok((bytes.len() == length).then_some(bytes))
 }
 
+/// The content of a regular file of at most `most` bytes; `None` for anything else. Not for files
+/// with a key in them.
+pub(super) fn read(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    most: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(open(directory, name, flags, Mode::empty())?);
+    let length = file.metadata().map(|found| {
+        let length = usize::try_from(found.len()).ok();
+        length.filter(|length| found.is_file() && *length <= most)
+    })?;
+    let Some(length) = length else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::with_capacity(length);
+    // It may grow meanwhile.
+    let limit = u64::try_from(most).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
 /// What stands at `name`, itself and not what it points to; `None` if nothing does.
 pub(super) fn stat(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<Stat>> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {

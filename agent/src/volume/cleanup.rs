@@ -103,6 +103,18 @@ impl VolumeDir {
         Ok(())
     }
 
+    /// Makes room where there is none: the replaced generations go before their time. False if
+    /// there was none to give up.
+    pub(super) fn give_up_replaced(&self) -> Result<bool, VolumeError> {
+        let generations = self.generations()?;
+        for (name, _) in &generations.replaced {
+            tracing::warn!(volume = %self.path.display(), generation = name,
+                "the volume is full, so the replaced generation is given up early");
+            self.discard(name);
+        }
+        Ok(!generations.replaced.is_empty())
+    }
+
     pub(super) fn generations(&self) -> Result<Generations, VolumeError> {
         let current = self.current()?.map(|(name, _)| name);
         let (names, _) = self.names(layout::is_generation)?;

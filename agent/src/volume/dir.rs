@@ -90,6 +90,29 @@ impl VolumeDir {
         Self::look(path, &reading)?.read_current()
     }
 
+    /// The published certificates as PEM, for whoever only looks and has no business with the key;
+    /// `None` if there are none, or not in a file of a sensible size. As careful as
+    /// [`VolumeDir::peek`].
+    pub fn peek_certificates(path: &Path) -> Result<Option<Vec<u8>>, VolumeError> {
+        let reading = Access {
+            allow_disk: true,
+            ..Access::default()
+        };
+        let volume = Self::look(path, &reading)?;
+        let Some((_, generation)) = volume.current()? else {
+            return Ok(None);
+        };
+        let name = layout::CERTIFICATES;
+        match at::read(
+            generation.as_fd(),
+            name,
+            certagent_credentials::MAX_FILE_BYTES,
+        ) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map_err(|error| volume.failed("read its certificates", error)),
+        }
+    }
+
     /// The volume's directory, open, and not locked yet.
     fn look(path: &Path, access: &Access) -> Result<Self, VolumeError> {
         let canonical = path
@@ -193,7 +216,7 @@ impl VolumeDir {
         };
         self.remove_replaced(now, 1)?;
         let modified = generation::next_modified(now, previous);
-        let published = self.build(now, |directory| {
+        let fill = |directory: &OwnedFd| {
             generation::fill(directory, &files, &self.access, modified, self.on_disk)
                 .map_err(|fault| self.fault("write its files", fault))?;
             let snapshot = self.snapshot(directory, DATA_NEW)?;
@@ -203,7 +226,13 @@ impl VolumeDir {
             })?;
             crash::point("generation-written");
             Ok(())
-        })?;
+        };
+        let published = match self.build(now, fill) {
+            // Whoever still reads a replaced one finds it gone and reads again; a renewal that never
+            // comes helps nobody.
+            Err(VolumeError::Full { .. }) if self.give_up_replaced()? => self.build(now, fill)?,
+            built => built?,
+        };
         crash::point("swapped");
         self.link_files()?;
         crash::point("links-written");

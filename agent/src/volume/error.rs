@@ -1,7 +1,7 @@
 //! Why a volume cannot be used.
 use std::{
     error::Error,
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -81,11 +81,14 @@ pub enum VolumeError {
     },
     /// There is no space left.
     #[error(
-        "the volume {path} is full; free some space or enlarge it (a credential needs about 64 KiB)"
+        "the volume {path} is full{}; free some space or enlarge it (a credential needs about 64 KiB)",
+        Room::told(*room)
     )]
     Full {
         /// The volume's path.
         path: PathBuf,
+        /// How much it could hold, if its filesystem says so.
+        room: Option<Room>,
     },
     /// A directory with content stands where one of our names belongs.
     #[error(
@@ -135,6 +138,46 @@ pub enum VolumeError {
     },
 }
 
+/// How much a filesystem can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// In bytes.
+    pub bytes: u64,
+    /// Files and directories; none where that is not limited.
+    pub files: Option<u64>,
+}
+
+impl Room {
+    /// That of the filesystem that a path is on. The path may be missing, its directory not.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let found = rustix::fs::statvfs(path).or_else(|missing| {
+            let parent = path.parent().ok_or(missing)?;
+            rustix::fs::statvfs(parent)
+        });
+        let found = found.ok()?;
+        let bytes = found.f_blocks.checked_mul(found.f_frsize)?;
+        (bytes > 0).then_some(Self {
+            bytes,
+            files: Some(found.f_files).filter(|files| *files > 0),
+        })
+    }
+
+    /// For the middle of a message.
+    pub(super) fn told(room: Option<Self>) -> String {
+        room.map_or_else(String::new, |room| format!(" (it has room for {room})"))
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} KiB", self.bytes / 1024)?;
+        match self.files {
+            Some(files) => write!(f, " and {files} files"),
+            None => Ok(()),
+        }
+    }
+}
+
 fn known(id: Option<u32>) -> String {
     id.map_or_else(|| "(not known)".to_owned(), |id| id.to_string())
 }
@@ -166,7 +209,10 @@ impl VolumeError {
     ) -> Self {
         let path = path.to_owned();
         match Errno::from_io_error(&source) {
-            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full { path },
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full {
+                room: Room::of(&path),
+                path,
+            },
             Some(Errno::ROFS) => Self::ReadOnly { path },
             Some(Errno::ACCESS | Errno::PERM) => Self::NoPermission {
                 path,

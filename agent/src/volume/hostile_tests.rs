@@ -103,11 +103,12 @@ fn each_refusal_of_the_system_has_its_own_message() {
     assert!(matches!(failed(Errno::IO), VolumeError::Io { .. }));
 }
 
-/// Needs a tmpfs of 100 KiB, named by `CERTAGENT_TEST_SMALL_TMPFS`.
+/// Needs a tmpfs of 160 KiB, named by `CERTAGENT_TEST_SMALL_TMPFS`.
 #[test]
 #[ignore = "needs a small tmpfs, which only root can mount"]
 fn a_full_volume_keeps_what_it_has_and_an_empty_one_is_refused_at_the_start() {
     let path = PathBuf::from(std::env::var_os("CERTAGENT_TEST_SMALL_TMPFS").unwrap());
+    the_replaced_generation_goes_first_where_there_is_no_room_for_another(&path.join("replaced"));
     let old = content();
     write(
         &VolumeDir::open(&path, &Access::default()).unwrap(),
@@ -119,6 +120,7 @@ fn a_full_volume_keeps_what_it_has_and_an_empty_one_is_refused_at_the_start() {
     std::fs::write(path.join("ballast"), vec![0; 1 << 20]).unwrap_err();
     let error = write(&open, &content(), at(1)).unwrap_err();
     assert!(matches!(error, VolumeError::Full { .. }), "{error}");
+    assert!(error.to_string().contains("room for 160 KiB"), "{error}");
     assert_eq!(
         open.read_current().unwrap().unwrap().chain().to_pem(),
         old.certificates
@@ -133,6 +135,25 @@ fn a_full_volume_keeps_what_it_has_and_an_empty_one_is_refused_at_the_start() {
     std::fs::write(path.join("more-ballast"), vec![0; 1 << 20]).unwrap_err();
     let error = VolumeDir::open(&path, &Access::default()).unwrap_err();
     assert!(matches!(error, VolumeError::Full { .. }), "{error}");
+}
+
+fn the_replaced_generation_goes_first_where_there_is_no_room_for_another(path: &Path) {
+    std::fs::create_dir(path).unwrap();
+    let open = VolumeDir::open(path, &Access::default()).unwrap();
+    let first = write(&open, &content(), at(0)).unwrap().generation;
+    write(&open, &content(), at(1)).unwrap();
+    // What is left of the tmpfs is less than a file of a generation.
+    let mut ballast = std::fs::File::create(path.join("ballast")).unwrap();
+    while io::Write::write_all(&mut ballast, &[0; 1024]).is_ok() {}
+    let third = content();
+    let written = write(&open, &third, at(2)).unwrap();
+    assert!(written.changed && !path.join(&first).exists());
+    assert_eq!(
+        open.read_current().unwrap().unwrap().chain().to_pem(),
+        third.certificates
+    );
+    drop(open);
+    std::fs::remove_dir_all(path).unwrap();
 }
 
 /// Needs a directory that is mounted for reading only, named by `CERTAGENT_TEST_READ_ONLY`.
@@ -221,6 +242,33 @@ fn a_file_of_the_generation_that_became_a_link_is_not_read() {
     ));
     assert!(write(&open, &content, at(1)).unwrap().changed);
     assert!(open.read_current().unwrap().is_some());
+}
+
+#[test]
+fn whoever_only_looks_gets_the_certificates_and_nothing_that_a_link_leads_to() {
+    let volume = Volume::new();
+    assert!(
+        VolumeDir::peek_certificates(&volume.path())
+            .unwrap()
+            .is_none()
+    );
+    let (open, content) = (volume.open().unwrap(), content());
+    write(&open, &content, at(0)).unwrap();
+    let peek = || VolumeDir::peek_certificates(&volume.path());
+    assert_eq!(peek().unwrap().unwrap(), content.certificates.as_bytes());
+
+    let there = volume.join(layout::DATA).join(layout::CERTIFICATES);
+    std::fs::remove_file(&there).unwrap();
+    assert!(peek().unwrap().is_none());
+    symlink("/etc/passwd", &there).unwrap();
+    assert!(matches!(peek(), Err(VolumeError::Io { .. })));
+    std::fs::remove_file(&there).unwrap();
+    rustix::fs::mkfifoat(CWD, &there, Mode::RWXU).unwrap();
+    assert!(peek().unwrap().is_none());
+    std::fs::remove_file(&there).unwrap();
+    let large = std::fs::File::create(&there).unwrap();
+    large.set_len(1 << 30).unwrap();
+    assert!(peek().unwrap().is_none());
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod retention;
 mod state;
 
 pub use dir::{VolumeDir, Written};
-pub use error::VolumeError;
+pub use error::{Room, VolumeError};
 pub use generation::{Access, Content};
 pub use pending::{Incomplete, Pending, PendingError};
 pub use record::{Corruption, PodRecord, Record, RecordError, Sequence, read_record};

@@ -116,6 +116,19 @@ impl Pending {
             .map_err(incomplete)
     }
 
+    /// The pending request without its key, for whoever only looks: another process may hold the
+    /// volume, and change what is pending at any moment.
+    pub fn peek(&self) -> Result<Option<PreparedRequest>, PendingError> {
+        let Some(text) = state::load(&self.path.join(REQUEST))? else {
+            return Ok(None);
+        };
+        let read = read(&text).map(|envelope| Some(envelope.request));
+        read.map_err(|reason| PendingError::Incomplete {
+            path: self.path.clone(),
+            reason,
+        })
+    }
+
     /// Replaces the request, and keeps its key: which must be pending.
     pub fn update(&self, request: &PreparedRequest) -> Result<(), PendingError> {
         let incomplete = |reason| PendingError::Incomplete {
@@ -163,11 +176,16 @@ fn make(path: &Path) -> Result<(), StateError> {
     state::make_directories(path).map_err(|error| StateError::io(path, error))
 }
 
-fn parse(text: &[u8], key: &PrivateKey) -> Result<PreparedRequest, Incomplete> {
+fn read(text: &[u8]) -> Result<Envelope<PreparedRequest>, Incomplete> {
     let envelope: Envelope<PreparedRequest> = serde_json::from_slice(text)?;
     if envelope.checksum != checksum(&envelope.request)? {
         return Err(Incomplete::Checksum);
     }
+    Ok(envelope)
+}
+
+fn parse(text: &[u8], key: &PrivateKey) -> Result<PreparedRequest, Incomplete> {
+    let envelope = read(text)?;
     if envelope.public_key != digest(key.public_key()) {
         return Err(Incomplete::OtherKey);
     }

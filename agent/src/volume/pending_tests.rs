@@ -190,3 +190,17 @@ fn key_and_request_are_for_the_agent_only_and_no_error_shows_the_key() {
     let error = pending.load().unwrap_err();
     assert!(!format!("{error} {error:?}").contains(&secret));
 }
+
+#[test]
+fn whoever_only_looks_sees_the_request_and_needs_no_key() {
+    let root = tempfile::tempdir().unwrap();
+    let pending = pending(&root);
+    assert!(pending.peek().unwrap().is_none());
+    let key = key();
+    pending.save(&key, &request(&key, 0)).unwrap();
+    std::fs::remove_file(pending.path.join(KEY)).unwrap();
+    assert_eq!(pending.peek().unwrap(), Some(request(&key, 0)));
+    std::fs::write(pending.path.join(REQUEST), "{").unwrap();
+    let error = pending.peek().unwrap_err();
+    assert!(matches!(error, PendingError::Incomplete { .. }), "{error}");
+}

@@ -27,7 +27,7 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Pending, Record, RecordError, at::Filesystem};
+use super::{Pending, Record, RecordError, Room, at::Filesystem};
 use crate::trust::Distrust;
 
 const LAST_GOOD: &str = "last-good.json";
@@ -129,10 +129,15 @@ pub enum StateError {
         path: PathBuf,
     },
     /// There is no space left.
-    #[error("there is no space left to write {path}; free some, or enlarge its filesystem")]
+    #[error(
+        "there is no space left to write {path}; free some, or enlarge its filesystem{}",
+        Room::told(*room)
+    )]
     Full {
         /// The file.
         path: PathBuf,
+        /// How much its filesystem could hold, if that says so.
+        room: Option<Room>,
     },
     /// The system refuses for another reason.
     #[error("cannot use {path}: {source}")]
@@ -153,7 +158,10 @@ impl StateError {
                 agent: geteuid().as_raw(),
             },
             Some(Errno::ROFS) => Self::ReadOnly { path },
-            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full { path },
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full {
+                room: Room::of(&path),
+                path,
+            },
             Some(Errno::NOTDIR) => Self::NotADirectory { path },
             _ => Self::Io { path, source },
         }
