@@ -21,8 +21,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::trust::Fingerprint;
 
 pub(crate) use exit::Exit;
-pub(crate) use inspect::{InspectArgs, InspectConfigArgs, InspectPoolArgs, InspectSubject};
-pub(crate) use node::NodeArgs;
+pub(crate) use inspect::{
+    InspectArgs, InspectConfigArgs, InspectNodeArgs, InspectPoolArgs, InspectSubject,
+};
+pub(crate) use node::{DriverArgs, NodeArgs};
 
 use crate::google::IdentityMode;
 
@@ -141,15 +143,16 @@ Example:
 
 {EXIT_CODES}"))]
     Validate(ValidateArgs),
-    /// Say what is wrong with a credential directory, a CA pool or a configuration
+    /// Say what is wrong with a credential directory, a CA pool, a configuration or a node
     #[command(after_help = format!("\
 Examples:
   certagent inspect /run/workload-certificates
   certagent inspect pool projects/my-project/locations/us-central1/caPools/issuing-pool
   certagent inspect config /etc/certagent --ca-endpoint http://127.0.0.1:8080
+  certagent inspect node
 
 It also reads directories that certagent did not write, and it never prints a key. A directory
-that is called pool or config is written ./pool or ./config. No certificate is bought.
+that is called pool, config or node is written ./pool and so on. No certificate is bought.
 
 {EXIT_CODES}"))]
     Inspect(Box<InspectArgs>),

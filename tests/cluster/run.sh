@@ -16,6 +16,7 @@ readonly all=(
   without_a_config_the_pod_waits_and_heals_by_apply_alone
   a_pod_of_gke_reads_all_files_as_a_user_without_rights
   the_node_has_the_volume_nosuid_nodev_noexec
+  inspect_node_says_that_the_driver_works_and_why_it_does_not
   with_fs_group_the_files_are_that_groups_alone
   a_certificate_of_60_s_rotates_twice_before_the_pods_eyes
   a_pod_deleted_while_its_certificate_is_issued_leaves_nothing

@@ -67,7 +67,38 @@ the_node_has_the_volume_nosuid_nodev_noexec() {
   has_options "$uid" rw nosuid nodev noexec
   uid=$(uid_of readonly)
   has_options "$uid" ro nosuid nodev noexec
+}
+
+# Of the pods before.
+inspect_node_says_that_the_driver_works_and_why_it_does_not() {
+  local said
+  said=$(inspect_node 0)
+  grep -q '^HEALTHY: the driver works, with 2 volumes$' <<<"$said" || fail "$said"
+  grep -qF "valid: spiffe://$trust_domain/ns/default/sa/web" <<<"$said" || fail "$said"
+  grep -qF 'pod default/readonly, uid ' <<<"$said" || fail "$said"
+  # The API server does not know of it.
+  said=$(inspect_node 1 --driver-name other.example.com)
+  grep -q '^PROBLEM: ' <<<"$said" || fail "$said"
+  # Nobody says where it is.
+  said=$(enter sh -c '"$@" || [ $? = 2 ]' sh "$certagent" inspect node --driver-name "$driver" --output json)
+  [ "$(jq -r '.verdict, (.checks[] | select(.id == "credentials") | .outcome)' <<<"$said" | xargs)" = 'UNKNOWN passed' ] ||
+    fail "$said"
+  stop driver
+  said=$(inspect_node 1)
+  grep -q '^PROBLEM: the driver does not answer$' <<<"$said" || fail "$said"
+  grep -q '2: 2 valid$' <<<"$said" || fail "$said"
+  start_direct_driver
   remove writable readonly
+}
+
+# Its report, if it ends with this code.
+inspect_node() {
+  local code=$1 said result=0
+  shift
+  said=$(enter "$certagent" inspect node --kubeconfig "$STATE/pki/admin.kubeconfig" \
+    --node-name lab-node --trust-domain "$trust_domain" "$@") || result=$?
+  [ "$result" = "$code" ] || fail "$said"
+  printf '%s\n' "$said"
 }
 
 with_fs_group_the_files_are_that_groups_alone() {
@@ -243,7 +274,11 @@ the_driver_as_a_daemonset_is_rolled_out_anew_while_a_pod_runs() {
   check_files reflected "spiffe://$trust_domain/ns/default/sa/web"
   [ "$mount" = "$(enter grep -F " $(target "$uid") " /proc/self/mountinfo)" ] || fail 'the mount is another one'
   [ "$(restarts_of reflected)" = 0 ] || fail 'the pod was restarted'
+  # By nothing but what the manifest says. The other pod's token comes when the kubelet brings it.
+  await 120 'a healthy node' in_the_driver inspect node
 }
+
+in_the_driver() { k -n certagent-system exec daemonset/certagent-node -- /certagent "$@" | grep '^HEALTHY: '; }
 
 ctr_import() { enter ctr -n k8s.io images import "$1"; }
 

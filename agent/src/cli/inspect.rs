@@ -1,5 +1,5 @@
 //! What can be typed after `certagent inspect`.
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use certagent_core::pool::CaPoolName;
 use certagent_svid::{SpiffeId, TrustDomain};
@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::trust::Fingerprint;
 
-use super::{CaArgs, EXIT_CODES, ExchangeArgs, Output, value};
+use super::{CaArgs, DriverArgs, EXIT_CODES, ExchangeArgs, Output, value};
 
 /// `certagent inspect`.
 #[derive(Clone, Debug, Args)]
@@ -59,6 +59,18 @@ It says what `validate` says, then asks the pools. It buys no certificate.
 
 {EXIT_CODES}"))]
     Config(InspectConfigArgs),
+    /// Say whether the CSI driver of this Kubernetes node works, and how its volumes are
+    #[command(after_help = format!("\
+Example:
+  certagent inspect node --node-name n --admin 127.0.0.1:9465
+
+It runs as root on the node, or in the driver's container:
+  kubectl --namespace certagent-system exec POD -- /certagent inspect node
+
+It changes nothing, and reads no key. Without an API server it says what the node itself shows.
+
+{EXIT_CODES}"))]
+    Node(InspectNodeArgs),
 }
 
 /// `certagent inspect pool`.
@@ -85,6 +97,33 @@ pub(crate) struct InspectPoolArgs {
     /// How the result is printed
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
+}
+
+/// `certagent inspect node`: the flags of `certagent node` that say where to look.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectNodeArgs {
+    /// Which driver, and where.
+    #[command(flatten)]
+    pub(crate) driver: DriverArgs,
+    /// The name of this node, to see whether kubelet lists the driver
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub(crate) node_name: Option<String>,
+    /// The cluster's trust domain
+    #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
+    #[arg(value_parser = value::trust_domain)]
+    pub(crate) trust_domain: Option<TrustDomain>,
+    /// With --identity reflected: the audience of the pods' tokens, as the driver is told
+    #[arg(long, value_name = "AUDIENCE", env = "CERTAGENT_TOKEN_AUDIENCE")]
+    pub(crate) token_audience: Option<String>,
+    /// Where the driver serves /readyz, to hear whether kubelet has registered it
+    #[arg(long, value_name = "ADDR:PORT", env = "CERTAGENT_ADMIN")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// Accept validities and windows that are too short for anything but tests
+    #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]
+    pub(crate) lift_minimums: bool,
 }
 
 /// `certagent inspect config`.

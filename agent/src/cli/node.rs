@@ -9,17 +9,9 @@ use clap::Args;
 use super::{CaArgs, ExchangeArgs, value};
 use crate::{google::IdentityMode, trust::Fingerprint};
 
-/// `certagent node`.
+/// A driver, its places, and whence it has its configuration.
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub(crate) struct NodeArgs {
-    /// The cluster's trust domain: that of every pod's identity
-    #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
-    #[arg(value_parser = value::trust_domain)]
-    pub(crate) trust_domain: TrustDomain,
-    /// The name of this node
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
-    pub(crate) node_name: String,
+pub(crate) struct DriverArgs {
     /// The driver's name, as pods write it
     #[arg(long, value_name = "NAME", env = "CERTAGENT_DRIVER_NAME")]
     #[arg(default_value = "workloadcertificates.security.cloud.google.com")]
@@ -32,12 +24,27 @@ pub(crate) struct NodeArgs {
     #[arg(long, num_args = 1.., value_name = "PATH", env = "CERTAGENT_CONFIG")]
     #[arg(value_parser = value::path)]
     pub(crate) config: Vec<PathBuf>,
-    /// How the API server is reached [default: the pod's service account, else `$KUBECONFIG`]
+    /// How the API server is reached [default: the service account of the pod that this runs in]
     #[arg(long, value_name = "FILE", value_parser = value::path)]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Run by definitions and a `CSIDriver` object that somebody else has installed
     #[arg(long, env = "CERTAGENT_ADOPT_FOREIGN_OBJECTS")]
     pub(crate) adopt_foreign_objects: bool,
+}
+
+/// `certagent node`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The cluster's trust domain: that of every pod's identity
+    #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
+    #[arg(value_parser = value::trust_domain)]
+    pub(crate) trust_domain: TrustDomain,
+    /// The name of this node
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub(crate) node_name: String,
+    /// Which driver it is, and where.
+    #[command(flatten)]
+    pub(crate) driver: DriverArgs,
     /// How CA Service is reached.
     #[command(flatten)]
     pub(crate) ca: CaArgs,

@@ -35,6 +35,11 @@ fn every_command_line_of_the_documentation_is_understood() {
          --config a b --output json --spiffe-id spiffe://a/b --ca-endpoint http://127.0.0.1:1",
         "inspect config a b --output json --trust-domain example.org --lift-minimums \
          --ca-endpoint http://127.0.0.1:1",
+        "inspect node",
+        "inspect node --driver-name d.example --kubelet-root /k --kubeconfig f --node-name n \
+         --admin 127.0.0.1:9465 --token-audience a --trust-domain example.org --config a b \
+         --adopt-foreign-objects --output json",
+        "inspect ./node",
         "completions bash",
         "completions zsh",
         "--log-level certagent=debug,warn completions fish",
@@ -84,6 +89,8 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
         ),
         ("inspect config", "<PATH>"),
         ("inspect --output json config a", "cannot be used with"),
+        ("inspect node n", "unexpected argument"),
+        ("inspect node --driver-name A_B", "domain name"),
         ("completions powershell", "bash"),
         (
             "--log-level certagent=loud inspect v",
@@ -202,6 +209,19 @@ fn every_process_setting_has_an_environment_twin_of_its_name() {
         (
             "inspect config",
             &["ca-endpoint", "trust-domain", "lift-minimums"],
+        ),
+        (
+            "inspect node",
+            &[
+                "driver-name",
+                "kubelet-root",
+                "config",
+                "adopt-foreign-objects",
+                "trust-domain",
+                "token-audience",
+                "admin",
+                "lift-minimums",
+            ],
         ),
     ] {
         let mut root = Cli::command();

@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt as _, pin_mut, stream};
 use jiff::SignedDuration;
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::json;
@@ -18,7 +18,7 @@ use super::{ActiveConfig, BadConfig, Found, activation::Activation};
 use crate::{
     admin::Metrics,
     clock::SharedClock,
-    kube::{GROUP, Kind, Trouble, VERSION},
+    kube::{GROUP, Kind, Trouble, VERSION, answer},
     volume::StateDir,
 };
 
@@ -73,16 +73,39 @@ impl ClusterConfig {
         tokio::spawn(async move { cancel.run_until_cancelled(follow).await });
         receiver
     }
+
+    /// What the two objects say now, for whoever only looks; or why they are not known, and what to
+    /// do about that.
+    pub(crate) async fn look(client: &Client, settings: &Settings) -> Result<Found, String> {
+        let mut objects = Objects::default();
+        for kind in Kind::ALL {
+            // As a watch asks: so a kind that the API server does not know is told apart from an
+            // object that is not there, and the same rights are enough.
+            let this = ListParams::default().fields(&format!("metadata.name={NAME}"));
+            let listed = answer(objects_of(client.clone(), kind).list(&this)).await;
+            let listed = listed.map_err(|trouble| trouble.explain(&object(kind), MANIFEST))?;
+            objects.observe(kind, listed.items.first());
+        }
+        objects.found(settings).ok_or_else(|| NO_ANSWER.to_owned())
+    }
 }
 
 /// What the API server says of an object: as it is now, or that there is none.
 type Event = Result<Option<DynamicObject>, watcher::Error>;
 
-fn events(client: Client, kind: Kind) -> impl Stream<Item = (Kind, Event)> {
+fn objects_of(client: Client, kind: Kind) -> Api<DynamicObject> {
     let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind.name());
     let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    watcher::watch_object(api, NAME)
+    Api::all_with(client, &resource)
+}
+
+/// An object's name for people.
+fn object(kind: Kind) -> String {
+    format!("{}/{NAME}", kind.name())
+}
+
+fn events(client: Client, kind: Kind) -> impl Stream<Item = (Kind, Event)> {
+    watcher::watch_object(objects_of(client, kind), NAME)
         .default_backoff()
         .map(move |event| (kind, event))
 }
@@ -266,8 +289,7 @@ impl Follower {
                 .into_iter()
                 .zip(troubles)
                 .filter_map(|(kind, trouble)| {
-                    let object = format!("{}/{NAME}", kind.name());
-                    Some(trouble.as_ref()?.explain(&object, MANIFEST))
+                    Some(trouble.as_ref()?.explain(&object(kind), MANIFEST))
                 })
                 .collect(),
         };
@@ -312,19 +334,19 @@ impl Follower {
 }
 
 /// The object as a file would have it, without what only the API server writes.
-fn source(kind: Kind, object: &DynamicObject) -> Source {
-    let generation = object.metadata.generation;
+fn source(kind: Kind, there: &DynamicObject) -> Source {
+    let generation = there.metadata.generation;
     let generation = generation.map_or_else(String::new, |one| format!(" (generation {one})"));
     let mut text = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": kind.name(),
-        "metadata": {"name": object.metadata.name},
+        "metadata": {"name": there.metadata.name},
     });
-    if let Some(spec) = object.data.get("spec") {
+    if let Some(spec) = there.data.get("spec") {
         text["spec"] = spec.clone();
     }
     Source {
-        name: format!("{}/{NAME}{generation}", kind.name()),
+        name: format!("{}{generation}", object(kind)),
         text: text.to_string(),
     }
 }

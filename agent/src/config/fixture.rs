@@ -7,11 +7,11 @@ const POOLS: &str =
     "//privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools";
 
 /// The objects that differ in what these fields say.
-pub(super) struct Objects {
-    pub(super) algorithm: &'static str,
-    pub(super) validity: i64,
-    pub(super) window: i64,
-    pub(super) workloads: &'static [&'static str],
+pub(crate) struct Objects {
+    pub(crate) algorithm: &'static str,
+    pub(crate) validity: i64,
+    pub(crate) window: i64,
+    pub(crate) workloads: &'static [&'static str],
 }
 
 impl Default for Objects {
@@ -27,7 +27,7 @@ impl Default for Objects {
 }
 
 impl Objects {
-    pub(super) fn yaml(&self) -> String {
+    pub(crate) fn yaml(&self) -> String {
         let Self {
             algorithm,
             validity,
@@ -81,7 +81,7 @@ spec:
         text
     }
 
-    pub(super) fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let source = Source {
             name: "objects.yaml".to_owned(),
             text: self.yaml(),

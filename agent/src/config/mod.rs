@@ -144,7 +144,7 @@ fn added_and_removed(
 }
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 #[cfg(test)]
 mod reload_tests;

@@ -2,7 +2,7 @@
 //!
 //! GKE installs the same ones. Two drivers of one name on a node, or two that write one object's
 //! status, harm each other, so the agent asks before it does anything.
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::{
     api::storage::v1::CSIDriver,
@@ -10,10 +10,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, ResourceExt as _};
 
-use super::{Kind, OURS, Trouble};
-
-/// The API server gets so long for one answer.
-const DEADLINE: Duration = Duration::from_secs(10);
+use super::{Kind, OURS, Trouble, answer};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,25 +55,17 @@ pub async fn check(client: Client, driver: &str) -> Verdict {
     for kind in Kind::ALL {
         let name = kind.definition();
         let object = format!("CustomResourceDefinition {name}");
-        match tokio::time::timeout(DEADLINE, definitions.get_opt(&name)).await {
-            Ok(Ok(found)) => {
-                labels.push((object, found.map(|found| found.labels().clone())));
-            }
-            Ok(Err(error)) => return unknown(&object, &Trouble::from(&error)),
-            Err(_) => return unknown(&object, &silent()),
+        match answer(definitions.get_opt(&name)).await {
+            Ok(found) => labels.push((object, found.map(|found| found.labels().clone()))),
+            Err(trouble) => return unknown(&object, &trouble),
         }
     }
     let object = format!("CSIDriver {driver}");
-    match tokio::time::timeout(DEADLINE, drivers.get_opt(driver)).await {
-        Ok(Ok(found)) => labels.push((object, found.map(|found| found.labels().clone()))),
-        Ok(Err(error)) => return unknown(&object, &Trouble::from(&error)),
-        Err(_) => return unknown(&object, &silent()),
+    match answer(drivers.get_opt(driver)).await {
+        Ok(found) => labels.push((object, found.map(|found| found.labels().clone()))),
+        Err(trouble) => return unknown(&object, &trouble),
     }
     judge(labels)
-}
-
-fn silent() -> Trouble {
-    Trouble::Unreachable(format!("no answer in {} s", DEADLINE.as_secs()))
 }
 
 fn unknown(object: &str, trouble: &Trouble) -> Verdict {

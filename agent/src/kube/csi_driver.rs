@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Trouble;
+use super::{Trouble, answer};
 
 /// What is known of the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,15 @@ impl DriverObject {
             cancel.run_until_cancelled(follow).await
         });
         receiver
+    }
+
+    /// The object as it is now.
+    pub async fn look(client: Client, driver: &str, tokens: &Tokens) -> Self {
+        let api: Api<CSIDriver> = Api::all(client);
+        match answer(api.get_opt(driver)).await {
+            Ok(object) => Self::judge(object.as_ref(), driver, tokens),
+            Err(trouble) => Self::unknown(driver, Some(&trouble)),
+        }
     }
 
     /// What an object means for the driver.

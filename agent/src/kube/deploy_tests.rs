@@ -1,6 +1,7 @@
 //! The manifests in `deploy/` are what Kubernetes' own types say, and fit to each other.
 use std::{collections::BTreeMap, fs, path::Path};
 
+use clap::{CommandFactory as _, Parser as _};
 use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
@@ -15,6 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{DriverObject, Kind, OURS, Tokens};
+use crate::cli::Cli;
 
 const DRIVER: &str = "workloadcertificates.security.cloud.google.com";
 
@@ -106,7 +108,7 @@ fn both_driver_objects_are_right_for_their_mode() {
     );
 
     let reflected: CSIDriver = strict(&documents("csidriver-reflected.yaml")[0]);
-    let audience = argument("--token-audience").unwrap();
+    let audience = setting("CERTAGENT_TOKEN_AUDIENCE").unwrap();
     let judged = DriverObject::judge(Some(&reflected), DRIVER, &Tokens::For(audience));
     assert_eq!(judged, DriverObject::Right);
     assert_eq!(reflected.spec.service_account_token_in_secrets, Some(true));
@@ -188,11 +190,46 @@ fn daemon_set() -> DaemonSet {
     strict(&document.unwrap())
 }
 
-/// The value of a flag in the arguments of the node's container.
-fn argument(flag: &str) -> Option<String> {
+/// A setting in the environment of the node's container.
+fn setting(name: &str) -> Option<String> {
     let pod = daemon_set().spec.template.spec?;
-    let arguments = pod.containers.first()?.args.clone()?;
-    let prefix = format!("{flag}=");
-    let found = arguments.iter().find_map(|one| one.strip_prefix(&prefix));
-    found.map(str::to_owned)
+    let environment = pod.containers.first()?.env.clone()?;
+    let found = environment.into_iter().find(|one| one.name == name);
+    found?.value
+}
+
+#[test]
+fn the_node_and_its_inspection_are_told_the_same() {
+    let pod = daemon_set().spec.template.spec.unwrap();
+    let container = &pod.containers[0];
+    let mut environment = container.env.clone().unwrap();
+    // Kubernetes fills this one in.
+    let node = environment.iter().position(|one| one.name == "NODE_NAME");
+    let field = environment.remove(node.unwrap()).value_from.unwrap();
+    assert_eq!(field.field_ref.unwrap().field_path, "spec.nodeName");
+    let mut root = Cli::command();
+    root.build();
+    let node = root.find_subcommand("node").unwrap();
+    let inspect = root.find_subcommand("inspect").unwrap();
+    let inspect = inspect.find_subcommand("node").unwrap();
+    for name in environment.iter().map(|one| one.name.as_str()) {
+        for command in [node, inspect] {
+            let mut flags = command.get_arguments();
+            let is_known = flags.any(|flag| flag.get_env() == Some(name.as_ref()));
+            assert!(is_known, "{} does not read {name}", command.get_name());
+        }
+    }
+    let arguments = container.args.clone().unwrap();
+    assert_eq!(arguments[0], "node");
+    let with_environment = environment.into_iter().filter_map(|one| {
+        let flag = one.name.strip_prefix("CERTAGENT_")?.to_lowercase();
+        Some(format!("--{}={}", flag.replace('_', "-"), one.value?))
+    });
+    let line = ["certagent".to_owned()].into_iter().chain(arguments);
+    let line = line
+        .chain(["--node-name=n".to_owned()])
+        .chain(with_environment)
+        .map(|word| word.replace("PROJECT_ID", "my-project"));
+    let parsed = Cli::try_parse_from(line);
+    assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
 }

@@ -1,10 +1,28 @@
 //! What is wrong between the agent and the API server, in words.
+use std::time::Duration;
+
 use kube::runtime::watcher;
 
 use super::client::chain;
 
 /// An answer that says the watched place has changed too much meanwhile: it is read anew.
 const GONE: u16 = 410;
+
+/// The API server gets so long for one answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The answer to one call, or why there is none.
+pub(crate) async fn answer<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Trouble> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(answer) => answer.map_err(|error| Trouble::from(&error)),
+        Err(_elapsed) => {
+            let seconds = DEADLINE.as_secs();
+            Err(Trouble::Unreachable(format!("no answer in {seconds} s")))
+        }
+    }
+}
 
 /// Why an object cannot be read now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,26 +1,30 @@
-//! `certagent inspect`: what is wrong with a directory, a pool or a configuration, and what to do
-//! about it.
+//! `certagent inspect`: what is wrong with a directory, a pool, a configuration or a node, and what
+//! to do about it.
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
-use certagent_core::config::{Config, Settings};
+use certagent_core::{
+    config::{Config, Settings},
+    request::SubjectMode,
+};
+use certagent_csi::paths::Places;
 use certagent_svid::{SpiffeId, TrustDomain};
-use jiff::SignedDuration;
 
 use super::{UsageError, block_on, endpoint, identity};
 use crate::{
     cas::CasClient,
     cli::{
-        CaArgs, ExchangeArgs, Exit, InspectArgs, InspectConfigArgs, InspectPoolArgs,
-        InspectSubject, Output, WaitArgs, print,
+        CaArgs, DriverArgs, ExchangeArgs, Exit, InspectArgs, InspectConfigArgs, InspectNodeArgs,
+        InspectPoolArgs, InspectSubject, Output, WaitArgs, print,
     },
     clock::SharedClock,
     config::{BadConfig, ConfigFiles},
     google::{Caller, IdentityMode, SubjectToken},
-    inspect::{self, RenewalHint, Wanted},
+    inspect::{self, NodeWanted, RenewalHint, Wanted},
+    kube::{self, Tokens},
     trust::{Distrust, EndpointClient, Sources},
     volume::{StateDir, VolumeId},
 };
@@ -37,6 +41,7 @@ pub(super) fn inspect(args: Box<InspectArgs>, clock: SharedClock) -> Result<Exit
     match (subject, dir) {
         (Some(InspectSubject::Pool(args)), _) => block_on(pool(args, clock)),
         (Some(InspectSubject::Config(args)), _) => block_on(config(args, clock)),
+        (Some(InspectSubject::Node(args)), _) => block_on(node(args, clock)),
         (None, Some(dir)) => {
             let (renewal, known) = known(&dir, state_dir.as_deref());
             let distrust = known.iter().copied().chain(distrust).collect();
@@ -91,6 +96,43 @@ async fn config(args: InspectConfigArgs, clock: SharedClock) -> Result<Exit> {
         &clock,
     )
     .await;
+    let code = report.exit_code();
+    finish(args.output, code, || report.to_text(), || report.to_json())
+}
+
+/// `certagent inspect node`.
+async fn node(args: InspectNodeArgs, clock: SharedClock) -> Result<Exit> {
+    let DriverArgs {
+        driver_name,
+        kubelet_root,
+        config,
+        kubeconfig,
+        adopt_foreign_objects,
+    } = args.driver;
+    let tokens = args.token_audience.map_or(Tokens::NotNeeded, Tokens::For);
+    let settings = Settings {
+        lift_minimums: args.lift_minimums,
+        trust_domain: args.trust_domain,
+        // As `node_flags` takes it: tokens go with names that the CA reflects.
+        subject_mode: Some(match tokens {
+            Tokens::NotNeeded => SubjectMode::Default,
+            Tokens::For(_) => SubjectMode::ReflectedSpiffe,
+        }),
+        workload: None,
+    };
+    let wanted = NodeWanted {
+        driver: driver_name.to_string(),
+        places: Places::new(kubelet_root, driver_name),
+        tokens,
+        node: args.node_name,
+        admin: args.admin,
+        adopt_foreign: adopt_foreign_objects,
+        files: (!config.is_empty()).then(|| ConfigFiles::new(config, settings.clone())),
+        settings,
+    };
+    let client = kube::client(kubeconfig.as_deref()).await;
+    let client = client.map_err(|error| error.to_string());
+    let report = inspect::node(&wanted, client, &clock).await;
     let code = report.exit_code();
     finish(args.output, code, || report.to_text(), || report.to_json())
 }
@@ -224,13 +266,5 @@ fn known(volume: &Path, state_dir: Option<&Path>) -> (Option<RenewalHint>, Distr
     let Some((record, distrust)) = found else {
         return (None, Distrust::default());
     };
-    let validity = i64::try_from(record.validity_seconds).ok();
-    let renewal = validity.map(|validity| RenewalHint {
-        volume: id.as_str().to_owned(),
-        serial: record.serial,
-        issued_at: record.issued_at,
-        validity: SignedDuration::from_secs(validity),
-        window_percentage: record.rotation_window_percentage,
-    });
-    (renewal, distrust)
+    (RenewalHint::of(&record, &id), distrust)
 }

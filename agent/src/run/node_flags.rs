@@ -31,13 +31,13 @@ pub(super) async fn run(args: NodeArgs, clock: SharedClock) -> Result<Exit> {
     let identity = identity::choice(&args.ca, &endpoint, &args.exchange)?;
     let options = node::NodeOptions {
         roots: identity::roots(&args.ca, &endpoint, &identity)?,
-        config: match args.config.as_slice() {
+        config: match args.driver.config.as_slice() {
             [] => node::ConfigSource::Cluster(args.settings()),
             paths => node::ConfigSource::Files(ConfigFiles::new(paths.to_vec(), args.settings())),
         },
         driver: DriverSettings {
-            name: args.driver_name,
-            kubelet_root: args.kubelet_root,
+            name: args.driver.driver_name,
+            kubelet_root: args.driver.kubelet_root,
             node_id: args.node_name,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             volume_size: VOLUME_BYTES,
@@ -54,8 +54,8 @@ pub(super) async fn run(args: NodeArgs, clock: SharedClock) -> Result<Exit> {
         identity,
         distrust: args.distrust.iter().copied().collect(),
         quota_share: args.quota_share,
-        adopt_foreign: args.adopt_foreign_objects,
-        kubeconfig: args.kubeconfig,
+        adopt_foreign: args.driver.adopt_foreign_objects,
+        kubeconfig: args.driver.kubeconfig,
         state_dir: args.state_dir,
         admin: args.admin,
         clock,

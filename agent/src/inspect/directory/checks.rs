@@ -262,7 +262,7 @@ pub(super) fn certificate_problem(error: &CertificateError) -> String {
 }
 
 /// As [`certificate_problem`], for a chain.
-pub(super) fn chain_problem(error: &ChainError) -> String {
+pub(in crate::inspect) fn chain_problem(error: &ChainError) -> String {
     match error {
         ChainError::Certificate(error) => certificate_problem(error),
         error => error.to_string(),

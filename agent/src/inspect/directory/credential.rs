@@ -3,12 +3,11 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
     RsaKeyPair,
 };
-use certagent_core::rotation::{self, CertState};
 use certagent_svid::{
     Certificate, Chain, KeyError, PrivateKey, TrustDomain, layout,
     leaf::{spiffe_id, svid},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustls_pki_types::{PrivatePkcs1KeyDer, PrivateSec1KeyDer, pem::PemObject as _};
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     },
     RenewalHint,
     checks::{Contents, Inspection, chain_problem, no_content},
+    life,
     report::CheckId,
     who,
 };
@@ -216,15 +216,9 @@ pub(super) fn validity(inspection: &mut Inspection<'_>, chain: &Chain) -> bool {
         }
     }
     let end = chain.earliest_not_after();
-    let begin = chain.leaf().not_before();
-    // A pool may backdate: that part of the life was never usable.
-    let hint = hint(inspection, chain.leaf());
-    let begin = hint.map_or(begin, |hint| begin.max(hint.issued_at).min(end));
-    let life = end.duration_since(begin);
+    let (life, late) = life(chain.leaf(), end, hint(inspection, chain.leaf()));
     let left = end.duration_since(now);
-    let window = hint.map_or(20, |hint| i32::from(hint.window_percentage));
-    // Half of a window that is smaller than usual: whoever asked for 5% is not late at 9%.
-    if left < life / 200 * window.clamp(1, 20) {
+    if left < late {
         let problem = format!(
             "renewal is overdue: {} of {} are left, and nothing renewed the certificate yet",
             span(left),
@@ -250,15 +244,7 @@ pub(super) fn renewal(inspection: &mut Inspection<'_>, chain: &Chain) {
         .evidence
         .path_not_after
         .unwrap_or(leaf.not_after());
-    let state = CertState {
-        not_before: leaf.not_before(),
-        not_after,
-        issued_at: hint.issued_at,
-        validity: hint.validity.max(SignedDuration::ZERO),
-        rotation_window_percentage: hint.window_percentage,
-        spread: rotation::spread(&hint.volume, &leaf.serial_hex()),
-    };
-    inspection.evidence.renews_at = Timestamp::from_second(rotation::due(&state).as_second()).ok();
+    inspection.evidence.renews_at = hint.due(leaf, not_after);
 }
 
 /// The record, if it is of this certificate.

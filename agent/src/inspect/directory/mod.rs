@@ -15,11 +15,16 @@ mod trust;
 
 use std::path::Path;
 
+use certagent_core::rotation::{self, CertState};
 use certagent_svid::{Certificate, SpiffeId};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::trust::Distrust;
+use crate::{
+    trust::Distrust,
+    volume::{Record, VolumeId},
+};
 
+pub(super) use checks::chain_problem;
 pub(crate) use report::Report;
 
 /// What the agent's own record says of the volume: without it, nobody can tell when the
@@ -38,6 +43,48 @@ pub(crate) struct RenewalHint {
     pub(crate) validity: SignedDuration,
     /// The share of the life that remains when renewal may begin, 1 to 99.
     pub(crate) window_percentage: u8,
+}
+
+impl RenewalHint {
+    /// What the record of the volume with this id says.
+    pub(crate) fn of(record: &Record, volume: &VolumeId) -> Option<Self> {
+        let validity = i64::try_from(record.validity_seconds).ok()?;
+        Some(Self {
+            volume: volume.as_str().to_owned(),
+            serial: record.serial.clone(),
+            issued_at: record.issued_at,
+            validity: SignedDuration::from_secs(validity),
+            window_percentage: record.rotation_window_percentage,
+        })
+    }
+
+    /// When the certificate will be renewed, if its path lasts until `not_after`.
+    pub(super) fn due(&self, leaf: &Certificate, not_after: Timestamp) -> Option<Timestamp> {
+        let state = CertState {
+            not_before: leaf.not_before(),
+            not_after,
+            issued_at: self.issued_at,
+            validity: self.validity.max(SignedDuration::ZERO),
+            rotation_window_percentage: self.window_percentage,
+            spread: rotation::spread(&self.volume, &leaf.serial_hex()),
+        };
+        Timestamp::from_second(rotation::due(&state).as_second()).ok()
+    }
+}
+
+/// How long the certificate lasts when it was received, and with how much of that left somebody
+/// should have renewed it. A pool may backdate: that part of the life was never usable.
+pub(super) fn life(
+    leaf: &Certificate,
+    not_after: Timestamp,
+    hint: Option<&RenewalHint>,
+) -> (SignedDuration, SignedDuration) {
+    let begin = leaf.not_before();
+    let begin = hint.map_or(begin, |hint| begin.max(hint.issued_at).min(not_after));
+    let life = not_after.duration_since(begin);
+    let window = hint.map_or(20, |hint| i32::from(hint.window_percentage));
+    // Half of a window that is smaller than usual: whoever asked for 5% is not late at 9%.
+    (life, life / 200 * window.clamp(1, 20))
 }
 
 /// Inspects the credential directory `dir` as of `now`, where the roots of `distrust` are not to be
