@@ -182,3 +182,15 @@ fn whoever_looks_learns_which_roots_are_distrusted_now_and_nothing_of_a_broken_f
         assert!(!root.path().join("distrust").exists());
     }
 }
+
+#[test]
+fn a_full_filesystem_is_told_with_how_much_it_can_hold() {
+    let root = tempfile::tempdir().unwrap();
+    // Of a file that could not even be made, its directory says it.
+    let missing = root.path().join("key.pem");
+    let error = StateError::io(&missing, Errno::NOSPC.into());
+    let whole = rustix::fs::statvfs(root.path()).unwrap();
+    let kibibytes = whole.f_blocks * whole.f_frsize / 1024;
+    let text = error.to_string();
+    assert!(text.contains(&format!("room for {kibibytes} KiB")), "{text}");
+}

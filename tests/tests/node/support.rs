@@ -1,0 +1,272 @@
+//! A node: kubelet's directory, the driver at work in it, and pods.
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Result;
+use certagent::{
+    cas::{Endpoint, Roots},
+    clock::SharedClock,
+    config::ConfigFiles,
+    google::IdentityChoice,
+    node::NodeSettings,
+    run::node::{self, ConfigSource, NodeOptions},
+    trust::Distrust,
+};
+use certagent_core::{config::Settings, request::SubjectMode};
+use certagent_csi::{
+    DriverSettings,
+    api::{
+        AccessMode, AccessType, MountVolume, NodePublishVolumeRequest, NodeUnpublishVolumeRequest,
+        ProbeRequest, VolumeCapability, identity_client::IdentityClient, node_client::NodeClient,
+    },
+    paths::inline_volume_id,
+};
+use certagent_svid::{Chain, TrustDomain, layout};
+use certagent_tests::{GUARD, Lab, TRUST_DOMAIN};
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokio::{net::UnixStream, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Uri};
+
+const NAME: &str = "driver.example.com";
+/// Of each volume's tmpfs.
+const VOLUME_BYTES: u64 = 512 << 10;
+
+/// A driver at work.
+pub(crate) struct Node {
+    pub(crate) lab: Lab,
+    root: TempDir,
+    channel: Channel,
+    cancel: CancellationToken,
+    driver: JoinHandle<Result<()>>,
+}
+
+impl Node {
+    pub(crate) async fn start() -> Self {
+        let lab = Lab::new().await;
+        let root = tempfile::tempdir().expect("a directory");
+        for name in ["pods", "plugins_registry"] {
+            fs::create_dir(root.path().join(name)).expect("a directory");
+        }
+        let cancel = CancellationToken::new();
+        let options = options(&lab, root.path());
+        let driver = tokio::spawn(node::run(options, cancel.clone()));
+        let socket = root.path().join("plugins").join(NAME).join("csi.sock");
+        let channel = timeout(GUARD, connect(&socket)).await;
+        Self {
+            channel: channel.expect("the driver listens"),
+            lab,
+            root,
+            cancel,
+            driver,
+        }
+    }
+
+    /// What kubelet does before it asks for a volume of a pod.
+    pub(crate) fn pod(&self, uid: &str) -> Pod {
+        let place = format!("pods/{uid}/volumes/kubernetes.io~csi/certs");
+        let directory = self.root.path().join(place);
+        fs::create_dir_all(&directory).expect("a directory");
+        let id = inline_volume_id(uid, "certs");
+        let plugin = self.root.path().join("plugins").join(NAME);
+        Pod {
+            target: directory.join("mount"),
+            kept: plugin.join("volumes").join(&id),
+            id,
+            uid: uid.to_owned(),
+        }
+    }
+
+    pub(crate) async fn publish(&self, pod: &Pod) {
+        let context = [
+            ("ephemeral", "true"),
+            ("pod.name", &pod.uid),
+            ("pod.namespace", "shop"),
+            ("pod.uid", &pod.uid),
+            ("serviceAccount.name", "web"),
+        ];
+        let context =
+            context.map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), value.to_owned()));
+        let request = NodePublishVolumeRequest {
+            volume_id: pod.id.clone(),
+            target_path: pod.target.display().to_string(),
+            volume_capability: Some(VolumeCapability {
+                access_type: Some(AccessType::Mount(MountVolume::default())),
+                access_mode: Some(AccessMode { mode: 1 }),
+            }),
+            readonly: false,
+            secrets: HashMap::new(),
+            volume_context: context.into(),
+        };
+        let mut node = NodeClient::new(self.channel.clone());
+        let published = async {
+            // As kubelet does it: before the configuration is read, there is nothing to give.
+            while node.node_publish_volume(request.clone()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let published = timeout(GUARD, published).await;
+        published.expect("the pod's volume is published");
+    }
+
+    pub(crate) async fn unpublish(&self, pod: &Pod) {
+        let request = NodeUnpublishVolumeRequest {
+            volume_id: pod.id.clone(),
+            target_path: pod.target.display().to_string(),
+        };
+        let mut node = NodeClient::new(self.channel.clone());
+        let ended = node.node_unpublish_volume(request).await;
+        ended.expect("an unpublish ends well whatever is in the volume");
+        assert!(
+            !pod.target.exists() && !pod.kept.exists(),
+            "all of it is gone"
+        );
+    }
+
+    /// The driver still answers.
+    pub(crate) async fn probe(&self) {
+        let mut identity = IdentityClient::new(self.channel.clone());
+        let answer = timeout(GUARD, identity.probe(ProbeRequest {})).await;
+        answer.expect("an answer").expect("the driver is ready");
+        assert!(!self.driver.is_finished(), "the driver has ended");
+    }
+
+    /// Steps the clock until the pod has a certificate that is valid then.
+    pub(crate) async fn until_valid(&self, pod: &Pod) {
+        for _ in 0..600 {
+            if pod.is_valid(self.lab.now()) {
+                return;
+            }
+            self.lab.step(10);
+            for _ in 0..50 {
+                if pod.is_valid(self.lab.now()) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        panic!("{} never has a valid certificate again", pod.uid);
+    }
+
+    pub(crate) async fn stop(self) {
+        self.cancel.cancel();
+        let ended = self.driver.await.expect("the driver does not panic");
+        ended.expect("the driver ends well");
+    }
+}
+
+fn options(lab: &Lab, root: &Path) -> NodeOptions {
+    let settings = Settings {
+        trust_domain: Some(domain()),
+        ..lab.settings()
+    };
+    NodeOptions {
+        config: ConfigSource::Files(ConfigFiles::new(vec![lab.config_dir()], settings)),
+        driver: DriverSettings {
+            name: NAME.parse().expect("a name"),
+            kubelet_root: root.to_owned(),
+            node_id: "node-1".to_owned(),
+            version: "1.2.3".to_owned(),
+            volume_size: VOLUME_BYTES,
+            volume_inodes: 256,
+            publish_wait: Duration::from_secs(60),
+            // There is no API server here.
+            any_caller: true,
+        },
+        node: NodeSettings {
+            trust_domain: domain(),
+            subject_mode: SubjectMode::Default,
+            token_audience: None,
+        },
+        endpoint: Endpoint::parse(lab.endpoint()).expect("an endpoint"),
+        identity: IdentityChoice::None,
+        roots: Roots::none(),
+        distrust: Distrust::default(),
+        quota_share: 100,
+        adopt_foreign: false,
+        kubeconfig: None,
+        state_dir: None,
+        admin: None,
+        clock: Arc::new(lab.clock.clone()) as SharedClock,
+    }
+}
+
+fn domain() -> TrustDomain {
+    TrustDomain::new(TRUST_DOMAIN).expect("a trust domain")
+}
+
+async fn connect(socket: &Path) -> Channel {
+    loop {
+        let path = socket.to_owned();
+        let connector = tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let endpoint = Channel::from_static("http://localhost");
+        if let Ok(channel) = endpoint.connect_with_connector(connector).await {
+            return channel;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// One volume of one pod.
+#[derive(Clone)]
+pub(crate) struct Pod {
+    pub(crate) uid: String,
+    pub(crate) id: String,
+    /// Where the pod has it.
+    pub(crate) target: PathBuf,
+    /// Where the driver has it.
+    pub(crate) kept: PathBuf,
+}
+
+impl Pod {
+    /// The published certificate is valid at `now`. Reads what no pod can make a pipe of only
+    /// while nobody fights.
+    pub(crate) fn is_valid(&self, now: jiff::Timestamp) -> bool {
+        let read = fs::read(self.target.join(layout::CERTIFICATES)).ok();
+        let chain = read.and_then(|pem| Chain::parse_pem(&pem).ok());
+        chain.is_some_and(|chain| {
+            chain.leaf().not_before() <= now && now <= chain.earliest_not_after()
+        })
+    }
+
+    /// The generation that is published.
+    pub(crate) fn current(&self) -> Option<PathBuf> {
+        fs::read_link(self.target.join(layout::DATA)).ok()
+    }
+}
+
+/// Everything in a directory: names, bytes, modes, times, links, inodes.
+pub(crate) fn frozen(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, [i64; 6])> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut found = BTreeMap::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let seen = fs::symlink_metadata(&path).expect("it is there");
+        let bytes = if seen.is_dir() {
+            let entries = fs::read_dir(&path).expect("a directory");
+            left.extend(entries.map(|entry| entry.expect("an entry").path()));
+            Vec::new()
+        } else {
+            fs::read(&path).expect("a file")
+        };
+        let numbers = [
+            i64::from(seen.mode()),
+            i64::from(seen.uid()),
+            seen.nlink().try_into().expect("small"),
+            seen.ino().cast_signed(),
+            seen.mtime(),
+            seen.mtime_nsec(),
+        ];
+        found.insert(path, (bytes, numbers));
+    }
+    found
+}
