@@ -192,5 +192,8 @@ fn a_full_filesystem_is_told_with_how_much_it_can_hold() {
     let whole = rustix::fs::statvfs(root.path()).unwrap();
     let kibibytes = whole.f_blocks * whole.f_frsize / 1024;
     let text = error.to_string();
-    assert!(text.contains(&format!("room for {kibibytes} KiB")), "{text}");
+    assert!(
+        text.contains(&format!("room for {kibibytes} KiB")),
+        "{text}"
+    );
 }
