@@ -10,6 +10,7 @@
     reason = "all of it serves tests, where a panic is how one fails"
 )]
 pub mod front;
+pub mod kubelet;
 
 use std::{
     path::{Path, PathBuf},

@@ -16,7 +16,7 @@ use crate::{
     write_objects,
 };
 
-const NAME: &str = "driver.example.com";
+pub(crate) const NAME: &str = "driver.example.com";
 /// In which the kernel shows CPU times: the same on every architecture that matters.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// A start that takes longer has failed.

@@ -1,6 +1,7 @@
 //! Memory with 0, 110 and 1,000 volumes, what nothing to do costs, and a driver that is killed.
 use std::{fs, time::Duration};
 
+use certagent_tests::kubelet::Pod;
 use futures::{StreamExt as _, stream};
 use rustix::fs::statvfs;
 use tokio::time::{Instant, sleep};
@@ -9,7 +10,7 @@ use crate::{
     Place,
     driver::{Driver, Node},
     goal,
-    kubelet::Pod,
+    kubelet::pods,
 };
 
 const MANY: usize = 1000;
@@ -30,7 +31,7 @@ pub(crate) async fn run(place: &Place) {
     let node = Node::new(place, "fleet", "{ecdsa: {curve: P256}}");
     let driver = node.start().await;
     let kubelet = node.kubelet().await;
-    let pods = Pod::many(&node.root, MANY);
+    let pods = pods(&node.root, MANY);
     println!("\nvolumes of P-256, 24 hours");
     let mut before = 0;
     for count in [0, 110, MANY] {

@@ -21,17 +21,13 @@ use certagent_csi::api::{
     node_server::{Node, NodeServer},
 };
 use certagent_svid::{Certificate, SpiffeId, TrustBundle, TrustDomain};
-use certagent_tests::{LOCATION, Lab, PROJECT, TRUST_DOMAIN};
-use jiff::Timestamp;
+use certagent_tests::{LOCATION, Lab, PROJECT, TRUST_DOMAIN, kubelet::Pod};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tokio::{net::UnixListener, task::block_in_place};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, async_trait, transport::Server};
 
-use crate::{
-    Place,
-    kubelet::{Kubelet, Pod},
-};
+use crate::{Place, kubelet::Kubelet};
 
 /// All that the floor is made of. Clones share it.
 #[derive(Clone)]
@@ -61,7 +57,7 @@ impl Floor {
             policy: Arc::new(CertificatePolicy {
                 pools: vec![Lab::pool("issuing-pool").parse().unwrap()],
                 algorithm,
-                validity: Duration::from_hours(24),
+                validity: Duration::from_secs(86_400),
                 rotation_window_percentage: 50,
             }),
             trust: Arc::new(TrustPolicy {
@@ -84,7 +80,7 @@ impl Floor {
             RequestForm::Config,
             key.public_key(),
             &csr,
-            Timestamp::now(),
+            certagent_emulator::system_clock()(),
         );
         let raw = self.client.create(&request, &Caller::Agent).await.unwrap();
         IssuedChain::check(
@@ -93,7 +89,7 @@ impl Floor {
             &request.plan,
             &self.bundle,
             webpki::ALL_VERIFICATION_ALGS,
-            Timestamp::now(),
+            certagent_emulator::system_clock()(),
         )
         .unwrap();
     }

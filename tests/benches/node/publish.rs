@@ -2,6 +2,7 @@
 use std::time::{Duration, Instant};
 
 use certagent_core::algorithm::KeyAlgorithm;
+use certagent_tests::kubelet::Pod;
 use futures::future::join_all;
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     driver::Node,
     floor::Floor,
     goal,
-    kubelet::{Kubelet, Pod},
+    kubelet::{Kubelet, pods},
 };
 
 /// What a node has at most, as kubelet comes.
@@ -59,7 +60,7 @@ async fn measure(place: &Place, case: &Case) {
     let floor = Floor::new(place, &format!("floor-{}", case.name), case.algorithm).await;
     let driver = node.start().await;
     let kubelet = node.kubelet().await;
-    let pods = Pod::many(&node.root, AT_ONCE);
+    let pods = pods(&node.root, AT_ONCE);
     let cold = timed(kubelet.publish(&pods[0])).await;
     kubelet.unpublish(&pods[0]).await;
     floor.publish(&pods[0]).await;

@@ -17,7 +17,9 @@ use certagent_tests::Lab;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tokio::time::timeout;
 
-use crate::support::{Node, Pod, frozen};
+use certagent_tests::kubelet::Pod;
+
+use crate::support::{Node, frozen};
 
 const ROUNDS: usize = 10_000;
 /// Each round is after the end of the certificate before it.

@@ -1,6 +1,6 @@
 //! A node: kubelet's directory, the driver at work in it, and pods.
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,19 +20,17 @@ use certagent::{
 use certagent_core::{config::Settings, request::SubjectMode};
 use certagent_csi::{
     DriverSettings,
-    api::{
-        AccessMode, AccessType, MountVolume, NodePublishVolumeRequest, NodeUnpublishVolumeRequest,
-        ProbeRequest, VolumeCapability, identity_client::IdentityClient, node_client::NodeClient,
-    },
-    paths::inline_volume_id,
+    api::{ProbeRequest, identity_client::IdentityClient, node_client::NodeClient},
 };
 use certagent_svid::{Chain, TrustDomain, layout};
-use certagent_tests::{GUARD, Lab, TRUST_DOMAIN};
-use hyper_util::rt::TokioIo;
+use certagent_tests::{
+    GUARD, Lab, TRUST_DOMAIN,
+    kubelet::{Pod, connect},
+};
 use tempfile::TempDir;
-use tokio::{net::UnixStream, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Uri};
+use tonic::transport::Channel;
 
 const NAME: &str = "driver.example.com";
 /// Of each volume's tmpfs.
@@ -58,7 +56,7 @@ impl Node {
         let options = options(&lab, root.path());
         let driver = tokio::spawn(node::run(options, cancel.clone()));
         let socket = root.path().join("plugins").join(NAME).join("csi.sock");
-        let channel = timeout(GUARD, connect(&socket)).await;
+        let channel = timeout(GUARD, listening(&socket)).await;
         Self {
             channel: channel.expect("the driver listens"),
             lab,
@@ -70,40 +68,11 @@ impl Node {
 
     /// What kubelet does before it asks for a volume of a pod.
     pub(crate) fn pod(&self, uid: &str) -> Pod {
-        let place = format!("pods/{uid}/volumes/kubernetes.io~csi/certs");
-        let directory = self.root.path().join(place);
-        fs::create_dir_all(&directory).expect("a directory");
-        let id = inline_volume_id(uid, "certs");
-        let plugin = self.root.path().join("plugins").join(NAME);
-        Pod {
-            target: directory.join("mount"),
-            kept: plugin.join("volumes").join(&id),
-            id,
-            uid: uid.to_owned(),
-        }
+        Pod::new(self.root.path(), NAME, uid).expect("a directory")
     }
 
     pub(crate) async fn publish(&self, pod: &Pod) {
-        let context = [
-            ("ephemeral", "true"),
-            ("pod.name", &pod.uid),
-            ("pod.namespace", "shop"),
-            ("pod.uid", &pod.uid),
-            ("serviceAccount.name", "web"),
-        ];
-        let context =
-            context.map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), value.to_owned()));
-        let request = NodePublishVolumeRequest {
-            volume_id: pod.id.clone(),
-            target_path: pod.target.display().to_string(),
-            volume_capability: Some(VolumeCapability {
-                access_type: Some(AccessType::Mount(MountVolume::default())),
-                access_mode: Some(AccessMode { mode: 1 }),
-            }),
-            readonly: false,
-            secrets: HashMap::new(),
-            volume_context: context.into(),
-        };
+        let request = pod.publish(false);
         let mut node = NodeClient::new(self.channel.clone());
         let published = async {
             // As kubelet does it: before the configuration is read, there is nothing to give.
@@ -116,12 +85,8 @@ impl Node {
     }
 
     pub(crate) async fn unpublish(&self, pod: &Pod) {
-        let request = NodeUnpublishVolumeRequest {
-            volume_id: pod.id.clone(),
-            target_path: pod.target.display().to_string(),
-        };
         let mut node = NodeClient::new(self.channel.clone());
-        let ended = node.node_unpublish_volume(request).await;
+        let ended = node.node_unpublish_volume(pod.unpublish()).await;
         ended.expect("an unpublish ends well whatever is in the volume");
         assert!(
             !pod.target.exists() && !pod.kept.exists(),
@@ -140,12 +105,12 @@ impl Node {
     /// Steps the clock until the pod has a certificate that is valid then.
     pub(crate) async fn until_valid(&self, pod: &Pod) {
         for _ in 0..600 {
-            if pod.is_valid(self.lab.now()) {
+            if is_valid(pod, self.lab.now()) {
                 return;
             }
             self.lab.step(10);
             for _ in 0..50 {
-                if pod.is_valid(self.lab.now()) {
+                if is_valid(pod, self.lab.now()) {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -201,47 +166,26 @@ fn domain() -> TrustDomain {
     TrustDomain::new(TRUST_DOMAIN).expect("a trust domain")
 }
 
-async fn connect(socket: &Path) -> Channel {
+async fn listening(socket: &Path) -> Channel {
     loop {
-        let path = socket.to_owned();
-        let connector = tower::service_fn(move |_: Uri| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        let endpoint = Channel::from_static("http://localhost");
-        if let Ok(channel) = endpoint.connect_with_connector(connector).await {
+        if let Some(channel) = connect(socket).await {
             return channel;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// One volume of one pod.
-#[derive(Clone)]
-pub(crate) struct Pod {
-    pub(crate) uid: String,
-    pub(crate) id: String,
-    /// Where the pod has it.
-    pub(crate) target: PathBuf,
-    /// Where the driver has it.
-    pub(crate) kept: PathBuf,
+/// The published certificate is valid at `now`. Reads what no pod can make a pipe of only while
+/// nobody fights.
+pub(crate) fn is_valid(pod: &Pod, now: jiff::Timestamp) -> bool {
+    let read = fs::read(pod.target.join(layout::CERTIFICATES)).ok();
+    let chain = read.and_then(|pem| Chain::parse_pem(&pem).ok());
+    chain.is_some_and(|chain| chain.leaf().not_before() <= now && now <= chain.earliest_not_after())
 }
 
-impl Pod {
-    /// The published certificate is valid at `now`. Reads what no pod can make a pipe of only
-    /// while nobody fights.
-    pub(crate) fn is_valid(&self, now: jiff::Timestamp) -> bool {
-        let read = fs::read(self.target.join(layout::CERTIFICATES)).ok();
-        let chain = read.and_then(|pem| Chain::parse_pem(&pem).ok());
-        chain.is_some_and(|chain| {
-            chain.leaf().not_before() <= now && now <= chain.earliest_not_after()
-        })
-    }
-
-    /// The generation that is published.
-    pub(crate) fn current(&self) -> Option<PathBuf> {
-        fs::read_link(self.target.join(layout::DATA)).ok()
-    }
+/// The generation that is published.
+pub(crate) fn current(pod: &Pod) -> Option<PathBuf> {
+    fs::read_link(pod.target.join(layout::DATA)).ok()
 }
 
 /// Everything in a directory: names, bytes, modes, times, links, inodes.

@@ -2,29 +2,20 @@
 //! in it, and calls to the driver's socket. It wants root, and a mount namespace whose mounts are
 //! shared.
 use std::{
-    collections::HashMap,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
-use certagent_credentials::Snapshot;
-use certagent_csi::{
-    api::{
-        AccessMode, AccessType, MountVolume, NodePublishVolumeRequest, NodeUnpublishVolumeRequest,
-        VolumeCapability, node_client::NodeClient,
-    },
-    paths::inline_volume_id,
+use certagent_csi::api::node_client::NodeClient;
+use certagent_tests::{
+    GUARD, TRUST_DOMAIN,
+    kubelet::{Pod, connect},
 };
-use certagent_tests::{GUARD, TRUST_DOMAIN};
-use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
-use tokio::{net::UnixStream, runtime::Runtime};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint, Uri},
-};
+use tokio::runtime::Runtime;
+use tonic::{Status, transport::Channel};
 
 use crate::{
     program::{Program, certagent},
@@ -38,13 +29,6 @@ pub(crate) struct Node<'a> {
     site: &'a Site,
     root: TempDir,
     runtime: Runtime,
-}
-
-/// The volume of a pod.
-pub(crate) struct Volume {
-    id: String,
-    uid: String,
-    target: PathBuf,
 }
 
 impl<'a> Node<'a> {
@@ -85,35 +69,20 @@ impl<'a> Node<'a> {
     }
 
     /// A pod that is about to start.
-    pub(crate) fn pod(&self, uid: &str) -> Volume {
-        let volumes = format!("pods/{uid}/volumes/kubernetes.io~csi/certs");
-        let volumes = self.root.path().join(volumes);
-        fs::create_dir_all(&volumes).unwrap();
-        Volume {
-            id: inline_volume_id(uid, "certs"),
-            uid: uid.to_owned(),
-            target: volumes.join("mount"),
-        }
+    pub(crate) fn pod(&self, uid: &str) -> Pod {
+        Pod::new(self.root.path(), DRIVER, uid).unwrap()
     }
 
-    pub(crate) fn publish(&self, volume: &Volume) -> Result<(), Status> {
+    pub(crate) fn publish(&self, pod: &Pod) -> Result<(), Status> {
         let mut client = self.client();
-        let call = client.node_publish_volume(volume.publish());
+        let call = client.node_publish_volume(pod.publish(true));
         self.runtime.block_on(call).map(drop)
     }
 
-    pub(crate) fn unpublish(&self, volume: &Volume) -> Result<(), Status> {
+    pub(crate) fn unpublish(&self, pod: &Pod) -> Result<(), Status> {
         let mut client = self.client();
-        let call = client.node_unpublish_volume(NodeUnpublishVolumeRequest {
-            volume_id: volume.id.clone(),
-            target_path: volume.target.display().to_string(),
-        });
+        let call = client.node_unpublish_volume(pod.unpublish());
         self.runtime.block_on(call).map(drop)
-    }
-
-    /// Where the driver keeps what it knows of a volume.
-    pub(crate) fn kept(&self, volume: &Volume) -> PathBuf {
-        self.plugin().join("volumes").join(&volume.id)
     }
 
     /// Neither a mount nor a directory is left of any volume.
@@ -135,7 +104,7 @@ impl<'a> Node<'a> {
         let socket = self.plugin().join("csi.sock");
         let began = Instant::now();
         while began.elapsed() < GUARD {
-            if let Some(channel) = self.runtime.block_on(channel(&socket)) {
+            if let Some(channel) = self.runtime.block_on(connect(&socket)) {
                 return NodeClient::new(channel);
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -144,49 +113,8 @@ impl<'a> Node<'a> {
     }
 }
 
-async fn channel(socket: &Path) -> Option<Channel> {
-    let path = socket.to_owned();
-    let connector = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let endpoint = Endpoint::from_static("http://localhost");
-    endpoint.connect_with_connector(connector).await.ok()
-}
-
-impl Volume {
-    /// What the pod reads, valid now.
-    #[track_caller]
-    pub(crate) fn read(&self) -> Snapshot {
-        read_valid(&self.target)
-    }
-
-    /// The serial of the certificate that the pod reads.
-    #[track_caller]
-    pub(crate) fn serial(&self) -> String {
-        self.read().chain().leaf().serial_hex()
-    }
-
-    fn publish(&self) -> NodePublishVolumeRequest {
-        let context = [
-            ("ephemeral", "true"),
-            ("pod.name", "web-1"),
-            ("pod.namespace", "default"),
-            ("pod.uid", &self.uid),
-            ("serviceAccount.name", "web"),
-        ];
-        let context =
-            context.map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), value.to_owned()));
-        NodePublishVolumeRequest {
-            volume_id: self.id.clone(),
-            target_path: self.target.display().to_string(),
-            volume_capability: Some(VolumeCapability {
-                access_type: Some(AccessType::Mount(MountVolume::default())),
-                access_mode: Some(AccessMode { mode: 1 }),
-            }),
-            readonly: true,
-            secrets: HashMap::new(),
-            volume_context: context.into(),
-        }
-    }
+/// The serial of the certificate that a pod reads, valid now.
+#[track_caller]
+pub(crate) fn serial(pod: &Pod) -> String {
+    read_valid(&pod.target).chain().leaf().serial_hex()
 }

@@ -5,10 +5,12 @@ use certagent::{
     volume::{Record, VolumeState},
 };
 
+use certagent_tests::kubelet::Pod;
+
 use crate::{
-    node::{Node, Volume},
+    node::{Node, serial},
     program::{Ended, Program},
-    site::Site,
+    site::{Site, read_valid},
 };
 
 const SIGKILL: i32 = 9;
@@ -29,7 +31,7 @@ fn a_pod_that_waits_gets_the_one_certificate_that_was_bought_wherever_the_driver
 
         let program = node.start();
         node.publish(&pod).unwrap();
-        assert_eq!(site.sold(), [pod.serial()], "{point}");
+        assert_eq!(site.sold(), [serial(&pod)], "{point}");
         assert_gone_after(&node, &pod, program, point);
     }
 }
@@ -44,7 +46,7 @@ fn a_pod_that_runs_keeps_a_whole_credential_wherever_the_driver_is_killed_in_a_r
         let old = provide_due(&site, &node, &pod);
 
         assert_killed(dying(&node, point), point);
-        let between = pod.serial();
+        let between = serial(&pod);
         let is_new = position(point) >= position(SWAPPED);
         assert_eq!(between != old, is_new, "{point}");
 
@@ -53,7 +55,7 @@ fn a_pod_that_runs_keeps_a_whole_credential_wherever_the_driver_is_killed_in_a_r
         if !is_new {
             program.wait_for(&["renewed"]);
         }
-        let new = pod.serial();
+        let new = serial(&pod);
         assert_eq!(site.sold(), [old, new], "{point}");
         node.publish(&pod).unwrap();
         assert_eq!(site.sold().len(), 2, "{point}");
@@ -75,7 +77,7 @@ fn assert_killed(program: Program, point: &str) {
 
 /// The pod ends, and then the driver.
 #[track_caller]
-fn assert_gone_after(node: &Node<'_>, pod: &Volume, program: Program, point: &str) {
+fn assert_gone_after(node: &Node<'_>, pod: &Pod, program: Program, point: &str) {
     node.unpublish(pod).unwrap();
     node.assert_clean(point);
     assert_nothing_is_abandoned(&program.terminate().expect(0), point);
@@ -86,21 +88,21 @@ fn assert_nothing_is_abandoned(ended: &Ended, point: &str) {
 }
 
 /// A pod with a certificate of one hour that was issued 50 minutes ago; the driver does not run.
-fn provide_due(site: &Site, node: &Node<'_>, pod: &Volume) -> String {
+fn provide_due(site: &Site, node: &Node<'_>, pod: &Pod) -> String {
     site.set_behind(50 * 60);
     let program = node.start();
     node.publish(pod).unwrap();
     program.terminate().expect(0);
     site.set_behind(0);
-    let state = VolumeState::at(node.kept(pod), false);
+    let state = VolumeState::at(pod.kept.clone(), false);
     let record = state.load_record().unwrap().unwrap();
-    let issued_at = pod.read().chain().leaf().not_before();
+    let issued_at = read_valid(&pod.target).chain().leaf().not_before();
     let record = Record {
         issued_at,
         ..record
     };
     state.save_record(&record).unwrap();
-    pod.serial()
+    serial(pod)
 }
 
 fn position(point: &str) -> usize {
