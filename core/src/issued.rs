@@ -31,6 +31,7 @@ pub struct RawChain {
 pub struct IssuedChain {
     chain: Chain,
     effective_not_after: Timestamp,
+    authorities_not_after: Timestamp,
     remarks: Vec<Remark>,
 }
 
@@ -141,6 +142,32 @@ pub enum CheckError {
     Verify(#[source] VerifyError),
 }
 
+impl CheckError {
+    /// What to do about it, where the message itself does not say.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::Nothing | Self::Chain(_) | Self::OtherKey => Some(
+                "CA Service sends no such thing: check that the endpoint is CA Service, and that \
+                 nothing in between answers instead",
+            ),
+            Self::Leaf(_) | Self::ExtraNames { .. } | Self::OtherIdentity { .. } => Some(
+                "look at the pool's baseline values, identity constraints and extensions: \
+                 `certagent inspect pool` shows them",
+            ),
+            Self::Verify(VerifyError::UnknownIssuer { .. } | VerifyError::NoRoots { .. }) => Some(
+                "`certagent inspect config` compares the roots of the pool with the trust anchors",
+            ),
+            Self::Verify(_) => {
+                Some("`certagent inspect pool` looks at the CAs of the pool and at their roots")
+            }
+            Self::ReflectedIdentity { .. }
+            | Self::Subject { .. }
+            | Self::NotYetValid { .. }
+            | Self::Expired { .. } => None,
+        }
+    }
+}
+
 impl IssuedChain {
     /// Checks what a CA sent for a request with this public key (DER of the
     /// `SubjectPublicKeyInfo`) and this plan, against the bundle of the workload's own trust
@@ -182,6 +209,7 @@ impl IssuedChain {
         Ok(Self {
             chain,
             effective_not_after,
+            authorities_not_after: path.authorities_not_after(),
             remarks,
         })
     }
@@ -194,6 +222,11 @@ impl IssuedChain {
     /// When the first certificate of the verified path ends.
     pub fn effective_not_after(&self) -> Timestamp {
         self.effective_not_after
+    }
+
+    /// When the first of the CAs above the certificate ends, the root included.
+    pub fn authorities_not_after(&self) -> Timestamp {
+        self.authorities_not_after
     }
 
     /// What an operator should know.

@@ -19,6 +19,8 @@ pub struct CertState {
     pub not_before: Timestamp,
     /// The effective end: of the first certificate of its path to end.
     pub not_after: Timestamp,
+    /// The end of the first of the CAs above it to end, the root included; none if not known.
+    pub authorities_until: Option<Timestamp>,
     /// When it was received.
     pub issued_at: Timestamp,
     /// The lifetime that was asked for.
@@ -60,7 +62,9 @@ pub fn next(state: &CertState, ca_until: Option<Timestamp>, now: Timestamp) -> S
             .not_after
             .saturating_add(state.validity / 10)
             .unwrap_or(Timestamp::MAX);
-        if ca_until.is_none_or(|until| until < worth_it) {
+        // A certificate can be short for other reasons: then its own CAs last.
+        let ends = |until: Option<Timestamp>| until.is_none_or(|until| until < worth_it);
+        if ends(state.authorities_until) && ends(ca_until) {
             return Step::CaEnding {
                 at: state.not_after,
             };
@@ -122,8 +126,8 @@ pub fn usable(state: &CertState) -> SignedDuration {
         .max(SignedDuration::ZERO)
 }
 
-/// So little of the asked-for life was given that renewing would only halve it again: the CA (or
-/// the root above it) ends.
+/// So little of the asked-for life was given that renewing would only halve it again, if that is
+/// because the CA (or the root above it) ends.
 fn is_cut_short(state: &CertState) -> bool {
     usable(state) < state.validity / 10
 }

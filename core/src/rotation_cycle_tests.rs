@@ -154,6 +154,7 @@ impl Volume {
         self.state = Some(CertState {
             not_before,
             not_after,
+            authorities_until: None,
             issued_at: now,
             validity: self.life,
             rotation_window_percentage: self.percentage,

@@ -24,6 +24,7 @@ fn state(from: i64, to: i64, validity: i64, percentage: u8, spread: f64) -> Cert
     CertState {
         not_before: at(from),
         not_after: at(to),
+        authorities_until: None,
         issued_at: at(0),
         validity: secs(validity),
         rotation_window_percentage: percentage,
@@ -193,6 +194,14 @@ fn a_certificate_that_got_a_tenth_of_its_life_is_not_renewed_while_its_ca_ends()
     );
     assert_eq!(next(&short, longer, due(&short)), Step::Renew);
 
+    // It was cut short by something else: its own CAs last.
+    let mut cut = short;
+    cut.authorities_until = longer;
+    assert_eq!(next(&cut, None, at(0)), Step::Wait { until: due(&cut) });
+    assert_eq!(next(&cut, None, due(&cut)), Step::Renew);
+    cut.authorities_until = Some(at(8639 + 8639));
+    assert_eq!(next(&cut, None, at(0)), ending);
+
     // A tenth exactly is enough.
     let enough = state(0, 8640, DAY, 50, 0.0);
     assert_eq!(next(&enough, Some(at(8640)), at(8639)), Step::Renew);
@@ -276,12 +285,13 @@ prop_compose! {
     fn any_state()(
         not_before in any_moment(),
         not_after in any_moment(),
+        authorities_until in proptest::option::of(any_moment()),
         issued_at in any_moment(),
         validity in any_span(),
         rotation_window_percentage: u8,
         spread in prop_oneof![0.0..1.0, any::<f64>()],
     ) -> CertState {
-        CertState { not_before, not_after, issued_at, validity, rotation_window_percentage, spread }
+        CertState { not_before, not_after, authorities_until, issued_at, validity, rotation_window_percentage, spread }
     }
 }
 
@@ -309,6 +319,7 @@ prop_compose! {
         CertState {
             not_before,
             not_after,
+            authorities_until: None,
             issued_at,
             validity: secs(validity),
             rotation_window_percentage,

@@ -120,10 +120,14 @@ impl Chain {
     /// The moment at which the first certificate of the chain ends. The root's end counts too:
     /// see [`crate::verify::VerifiedPath::effective_not_after`].
     pub fn earliest_not_after(&self) -> Timestamp {
-        self.intermediates
-            .iter()
-            .map(Certificate::not_after)
-            .fold(self.leaf.not_after(), Timestamp::min)
+        let leaf = self.leaf.not_after();
+        self.authorities_not_after()
+            .map_or(leaf, |end| end.min(leaf))
+    }
+
+    /// The moment at which the first of the CAs between leaf and root ends; none if there is none.
+    pub fn authorities_not_after(&self) -> Option<Timestamp> {
+        self.intermediates.iter().map(Certificate::not_after).min()
     }
 }
 

@@ -16,6 +16,7 @@ pub type Algorithms<'a> = &'a [&'a dyn SignatureVerificationAlgorithm];
 pub struct VerifiedPath {
     root: Certificate,
     effective_not_after: Timestamp,
+    authorities_not_after: Timestamp,
 }
 
 impl VerifiedPath {
@@ -28,6 +29,11 @@ impl VerifiedPath {
     /// refuses the chain, whatever the leaf says.
     pub fn effective_not_after(&self) -> Timestamp {
         self.effective_not_after
+    }
+
+    /// When the first of the CAs above the leaf ends, the root included.
+    pub fn authorities_not_after(&self) -> Timestamp {
+        self.authorities_not_after
     }
 }
 
@@ -120,10 +126,14 @@ pub fn path(
     }
     let root = signatures(chain, bundle, algorithms, now)?;
     dates(&root, now)?;
-    let effective_not_after = chain.earliest_not_after().min(root.not_after());
+    let authorities_not_after = chain
+        .authorities_not_after()
+        .map_or(root.not_after(), |end| end.min(root.not_after()));
+    let effective_not_after = authorities_not_after.min(chain.leaf().not_after());
     Ok(VerifiedPath {
         root,
         effective_not_after,
+        authorities_not_after,
     })
 }
 

@@ -103,11 +103,14 @@ impl Held {
         }
         let chain = snapshot.chain();
         let leaf = chain.leaf();
-        let effective = match snapshot.verify(webpki::ALL_VERIFICATION_ALGS, now) {
-            Ok(path) => path.effective_not_after(),
+        let (effective, authorities) = match snapshot.verify(webpki::ALL_VERIFICATION_ALGS, now) {
+            Ok(path) => (
+                path.effective_not_after(),
+                Some(path.authorities_not_after()),
+            ),
             // Its dates are rotation's business; all else makes it worthless.
             Err(VerifyError::Expired { .. } | VerifyError::NotYetValid { .. }) => {
-                chain.earliest_not_after()
+                (chain.earliest_not_after(), chain.authorities_not_after())
             }
             Err(error) => {
                 warn!(volume = %self.dir.path().display(), %error,
@@ -126,6 +129,7 @@ impl Held {
         let state = CertState {
             not_before: leaf.not_before(),
             not_after: effective,
+            authorities_until: authorities,
             issued_at: record.map_or(leaf.not_before(), |record| record.issued_at),
             validity: record.map_or(lifetime, |record| {
                 SignedDuration::from_secs(

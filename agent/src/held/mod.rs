@@ -368,6 +368,7 @@ impl Held {
         let state = CertState {
             not_before: leaf.not_before(),
             not_after: issued.effective_not_after(),
+            authorities_until: Some(issued.authorities_not_after()),
             issued_at: now,
             validity: SignedDuration::try_from(request.plan.validity)
                 .unwrap_or(SignedDuration::MAX),

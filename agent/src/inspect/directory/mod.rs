@@ -63,6 +63,7 @@ impl RenewalHint {
         let state = CertState {
             not_before: leaf.not_before(),
             not_after,
+            authorities_until: None,
             issued_at: self.issued_at,
             validity: self.validity.max(SignedDuration::ZERO),
             rotation_window_percentage: self.window_percentage,
