@@ -7,6 +7,12 @@ use std::{
     process::Command,
 };
 
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der},
+    rsa::{KeyPair, KeySize},
+    signature::KeyPair as _,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use certagent_emulator::{ApiError, Code, Fault, FaultRule, Method};
 use serde_json::json;
 
@@ -113,6 +119,42 @@ fn on_loopback_nobody_is_anybody_unless_told_so() {
     run(command.args(["--identity", "direct"]))
         .expect(1)
         .says(&["/nonexistent/key.json", "no such file"]);
+}
+
+#[test]
+fn a_key_file_of_a_service_account_is_taken_by_the_emulator_as_the_library_signs_with_it() {
+    let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
+    let public: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
+    let pem = |label: &str, der: &[u8]| {
+        let body = BASE64_STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    };
+    let account = "agent@demo-project.iam.gserviceaccount.com";
+    let identities = json!({
+        "serviceAccounts": [
+            { "email": account, "publicKeys": [pem("PUBLIC KEY", public.as_ref())] },
+        ],
+        "bindings": [{
+            "role": "roles/privateca.admin",
+            "members": [format!("serviceAccount:{account}")],
+        }],
+    });
+    let site = Site::with_identities(serde_json::from_value(identities).unwrap());
+    let file = site.path().join("key.json");
+    let credentials = json!({
+        "type": "service_account",
+        "project_id": "demo-project",
+        "private_key_id": "key-1",
+        "private_key": pem("PRIVATE KEY", der.as_ref()),
+        "client_email": account,
+        "token_uri": "https://oauth2.googleapis.com/token",
+    });
+    fs::write(&file, credentials.to_string()).unwrap();
+    let mut command = site.once();
+    command.env("GOOGLE_APPLICATION_CREDENTIALS", &file);
+    run(command.args(["--identity", "direct"])).expect(0);
+    assert_eq!(site.sold(), [site.serial()]);
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn a_service_accounts_own_jwt_is_taken_as_a_token() {
             "short-lived",
         ),
         (
-            merged(claims.clone(), json!({ "exp": NOW + 3601 })),
+            merged(claims.clone(), json!({ "exp": NOW + 3661 })),
             "short-lived",
         ),
         (
