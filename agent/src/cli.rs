@@ -32,7 +32,7 @@ const ABOUT: &str = "SPIFFE certificates for workloads, from CA Service, kept fr
 
 const EXIT_CODES: &str = "\
 Exit codes:
-   0  all is well; also after Ctrl-C and SIGTERM
+   0  all is well; also after Ctrl-C and SIGTERM, but for run --once
    1  it failed, or what was looked at has a problem
    2  it could not be checked (inspect)
   64  the command line is wrong";

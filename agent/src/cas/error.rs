@@ -229,7 +229,8 @@ impl fmt::Display for Advice<'_> {
             }
             Reason::NoTls { .. } => {
                 "check the endpoint's name, the clock of this machine, and that --ca-bundle, else \
-                 SSL_CERT_FILE, else the system's CA certificates have the root of the service"
+                 SSL_CERT_FILE, else the system's CA certificates have the root of the service; and \
+                 that a service without TLS is named by http://"
             }
             Reason::Timeout { .. } => AGAIN,
             Reason::Broken { .. } => {
@@ -242,6 +243,12 @@ impl fmt::Display for Advice<'_> {
             Reason::Unusable { .. } => "look at the CAs of the pool",
             Reason::Unauthenticated { shown, .. } => shown.advice(),
             Reason::Answer { http: 429, .. } => return busy(f, error.retry_after),
+            Reason::Answer {
+                http: 400, message, ..
+            } if message.contains("REFLECTED_SPIFFE") => {
+                "the workload's own token stands for no SPIFFE ID: check that it is the token of a \
+                 Kubernetes service account, and the attribute mapping of the provider"
+            }
             Reason::Answer { http, status, .. } => answered(error.call, *http, status.as_deref()),
         };
         f.write_str(text)

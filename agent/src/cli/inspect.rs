@@ -43,7 +43,8 @@ pub(crate) enum InspectSubject {
     #[command(after_help = format!("\
 Examples:
   certagent inspect pool projects/my-project/locations/us-central1/caPools/issuing-pool
-  certagent inspect pool //privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/issuing-pool \\
+  certagent inspect pool \\
+      //privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/issuing-pool \\
       --config /etc/certagent --output json
 
 It asks whether a certificate would be issued (validateOnly), and buys none.

@@ -132,7 +132,9 @@ impl FactsCache {
                 !told.as_ref().is_some_and(|known| missing(&known.facts))
             };
             let pool_news = is_news(|facts| facts.pool.is_none());
-            let chains_news = is_news(|facts| facts.chains.is_none());
+            // One permission on one pool is told of once.
+            let chains_news = is_news(|facts| facts.chains.is_none())
+                && !(pool_news && is_denied(&answer) && is_denied(&chains));
             let enabled_news = is_news(|facts| facts.enabled.is_none());
             // Nothing is said of the quota of a pool that cannot be used.
             let (pool_answer, chains) = (
@@ -180,6 +182,10 @@ impl Known {
 fn enabled(authorities: &[CaAnswer]) -> usize {
     let signing = authorities.iter().filter(|ca| ca.state == CaState::Enabled);
     signing.count()
+}
+
+fn is_denied<T>(answer: &Result<T, CallError>) -> bool {
+    matches!(answer, Err(error) if error.class == Class::Denied)
 }
 
 /// Who may create certificates need not be allowed to look at the pool: then it is taken for one

@@ -85,7 +85,10 @@ pub enum ProvisionError {
         pace: Pace,
     },
     /// What the CA gave is refused.
-    #[error("{pool} sent a certificate that is refused: {reason}")]
+    #[error(
+        "{pool} sent a certificate that is refused: {reason}{}",
+        next_step(reason)
+    )]
     Check {
         /// The pool.
         pool: CaPoolName,
@@ -137,6 +140,12 @@ impl ProvisionError {
             _ => None,
         }
     }
+}
+
+/// What follows a reason that does not say itself what to do.
+fn next_step(reason: &CheckError) -> String {
+    let step = reason.next_step();
+    step.map_or_else(String::new, |step| format!("; {step}"))
 }
 
 /// When to try again after a failure: the rules of the kind of failure, spread upward by the

@@ -212,9 +212,10 @@ impl RunningAgent {
             if missing.is_empty() && (all_seen || now >= give_up) {
                 return Ok(());
             }
-            if missing.is_hopeless(give_up) || now >= give_up {
+            let is_hopeless = missing.is_hopeless(give_up);
+            if is_hopeless || now >= give_up {
                 missing.tell();
-                bail!(missing.too_late());
+                bail!(missing.at_last(is_hopeless));
             }
             tokio::select! {
                 () = changed => {}

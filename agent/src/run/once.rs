@@ -65,10 +65,13 @@ impl<'a> Missing<'a> {
         }
     }
 
-    /// What is said where the time is over.
-    pub(super) fn too_late(&self) -> String {
-        match self.distrusted {
-            0 => format!("{self}; the errors above say why"),
+    /// What is said at the end: because the time is over, or because nothing is to be waited for.
+    pub(super) fn at_last(&self, is_hopeless: bool) -> String {
+        match (self.distrusted, is_hopeless) {
+            (0, false) => format!("{self}; the errors above say why"),
+            (0, true) => format!(
+                "{self}; the errors above say why, and --once does not wait for a change of that"
+            ),
             _ => self.to_string(),
         }
     }
@@ -151,7 +154,7 @@ mod tests {
         let trust = Trust::new(&TrustPolicy {
             stores: std::collections::BTreeMap::new(),
         });
-        let told = |statuses: &[VolumeStatus]| Missing::of(statuses, &trust, at(5)).too_late();
+        let told = |statuses: &[VolumeStatus]| Missing::of(statuses, &trust, at(5)).at_last(false);
         let (good, bad) = (status("/a", Some(60), 0), status("/b", None, 1));
         assert_eq!(
             told(std::slice::from_ref(&bad)),

@@ -138,6 +138,14 @@ pub enum SourceError {
 impl SourceError {
     /// Nobody was asked, because there was no token to show. It comes by itself: with the first
     /// pod of a node, which must not wait for the roots after that.
+    /// How long whoever was asked wants to be left alone.
+    fn retry_after(&self) -> Option<SignedDuration> {
+        match self {
+            Self::Call(error) => error.retry_after?.try_into().ok(),
+            _ => None,
+        }
+    }
+
     fn is_without_a_call(&self) -> bool {
         matches!(self, Self::Call(error) if matches!(error.class, Class::NoToken { .. }))
     }
@@ -217,8 +225,14 @@ impl Source {
             .is_none_or(|due| due <= now || due > later(now, longest))
     }
 
-    /// How long to wait after the failures so far. A source whose roots are known is not urgent.
+    /// How long to wait after the failures so far, and for as long as was asked for. A source whose
+    /// roots are known is not urgent.
     fn wait(&self, error: &SourceError) -> SignedDuration {
+        let asked = error.retry_after().unwrap_or_default();
+        self.usual_wait(error).max(asked)
+    }
+
+    fn usual_wait(&self, error: &SourceError) -> SignedDuration {
         if self.last_success.is_none() && error.is_without_a_call() {
             return FIRST_WAIT;
         }

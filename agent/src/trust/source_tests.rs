@@ -57,6 +57,23 @@ fn a_source_that_was_not_asked_for_want_of_a_token_is_tried_every_5_seconds() {
 }
 
 #[test]
+fn a_source_that_asks_to_be_left_alone_is_left_alone_for_as_long() {
+    let mut source = Source::default();
+    for (asked, waited) in [(60, 60), (1, 10)] {
+        let reason = Reason::Answer {
+            http: 429,
+            status: Some("RESOURCE_EXHAUSTED".to_owned()),
+            message: String::new(),
+            permission: None,
+        };
+        let wait = Some(Duration::from_secs(asked));
+        let busy = CallError::new(Call::FetchCaCerts, &enterprise(), reason, wait);
+        source.record(&endpoint(), Err(busy.into()), now());
+        assert_eq!(source.due.unwrap().duration_since(now()).as_secs(), waited);
+    }
+}
+
+#[test]
 fn a_hint_is_honoured_between_30_seconds_and_an_hour_and_is_5_minutes_if_missing() {
     for (hint, wait) in [
         (None, 300),

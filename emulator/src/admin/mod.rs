@@ -5,7 +5,7 @@
 //! POST   /emulator/v1/faults            {"rules": [RULE, …]} replaces them all
 //! DELETE /emulator/v1/faults            heals everything
 //! GET    /emulator/v1/faults/catalogue  what every rule takes, every fault and its parameters
-//! GET    /emulator/v1/quotas            and PUT {"quotas": "off" | "service", "retryInfo": BOOL}
+//! GET    /emulator/v1/quotas            and PUT {"quotas": "off" | "service" | "service-without-retry-info"}
 //! GET    /emulator/v1/replays           and PUT {"form": FORM}
 //! GET    /emulator/v1/stats             what was signed, replayed, asked and refused
 //! ```
@@ -87,13 +87,17 @@ fn respond(emulator: &Emulator, verb: &Verb, path: &str, body: &[u8]) -> Result<
 
 fn parse_quotas(body: &[u8]) -> Result<Quotas, ApiError> {
     let mut fields = Fields::of_body(body)?;
-    let quotas = fields.word("quotas", &["off", "service"])?;
+    let quotas = fields.word("quotas", &["off", "service", "service-without-retry-info"])?;
     let retry_info = fields.flag("retryInfo")?;
     match (quotas, retry_info) {
+        (Some("service-without-retry-info"), None) => {
+            fields.end()?;
+            Ok(Quotas::Service { retry_info: false })
+        }
         (Some("service"), told) => {
             fields.end()?;
             Ok(Quotas::Service {
-                retry_info: told.unwrap_or_default(),
+                retry_info: told.unwrap_or(true),
             })
         }
         (Some(_), None) => {
@@ -101,7 +105,10 @@ fn parse_quotas(body: &[u8]) -> Result<Quotas, ApiError> {
             Ok(Quotas::Off)
         }
         (Some(_), Some(_)) => Err(fields.error("retryInfo", "it goes with \"service\" only")),
-        (None, _) => Err(fields.error("quotas", "it is missing; write \"off\" or \"service\"")),
+        (None, _) => Err(fields.error(
+            "quotas",
+            "it is missing; write \"off\", \"service\" or \"service-without-retry-info\"",
+        )),
     }
 }
 

@@ -164,6 +164,12 @@ async fn quotas_and_replays_are_set_and_seen() {
     let on = json!({ "quotas": "service", "retryInfo": true });
     assert_eq!(admin.ok(Verb::PUT, "quotas", &on).await, on);
     assert_eq!(emulator.quotas(), Quotas::Service { retry_info: true });
+    // The words of --quotas, and what they mean there.
+    for (word, retry_info) in [("service-without-retry-info", false), ("service", true)] {
+        let words = json!({ "quotas": word });
+        admin.ok(Verb::PUT, "quotas", &words).await;
+        assert_eq!(emulator.quotas(), Quotas::Service { retry_info });
+    }
     let form = json!({ "form": "already-exists" });
     admin.ok(Verb::PUT, "replays", &form).await;
     assert_eq!(emulator.replay_form(), ReplayForm::AlreadyExists);
@@ -172,7 +178,7 @@ async fn quotas_and_replays_are_set_and_seen() {
     assert_eq!(admin.create(1).await.unwrap(), 200);
     assert_eq!(admin.create(1).await.unwrap(), 409);
     for (path, body, field, text) in [
-        ("quotas", json!({}), "quotas", "\"off\" or \"service\""),
+        ("quotas", json!({}), "quotas", "\"off\", \"service\" or \"service-without-retry-info\""),
         (
             "quotas",
             json!({ "quotas": "on" }),

@@ -60,7 +60,8 @@ fn once_ends_with_1_when_there_is_no_certificate_to_be_had_and_says_why() {
     run(&mut site.once()).expect(1).says(&[
         "no-such-pool",
         "next_try_in=",
-        "error: 1 of 1 volume has no valid credential; the errors above say why",
+        "error: 1 of 1 volume has no valid credential; the errors above say why, and --once does not \
+         wait for a change of that",
     ]);
     assert_eq!(site.sold(), [""; 0]);
 }
