@@ -11,6 +11,9 @@ use procfs::{
     process::{MountInfo, MountInfos},
 };
 use rustix::{
+    fs::{
+        AtFlags, CWD, StatVfsMountFlags, Statx, StatxAttributes, StatxFlags, statfs, statvfs, statx,
+    },
     io::Errno,
     mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount},
 };
@@ -106,6 +109,50 @@ impl Mounts {
     }
 }
 
+/// Something is mounted at exactly this path. The kernel is asked about the path alone: its list of
+/// all mounts takes the longer the more volumes there are.
+pub(crate) fn is_mounted(path: &Path) -> Result<bool, MountError> {
+    match look(path) {
+        Ok(there)
+            if there
+                .stx_attributes_mask
+                .contains(StatxAttributes::MOUNT_ROOT) =>
+        {
+            Ok(there.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        }
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        // Kernels before 5.8 do not tell it so.
+        Ok(_) | Err(_) => Ok(Mounts::read()?.at(path).is_some()),
+    }
+}
+
+/// `data/` of the tmpfs at `volume` is bound at `target`: both are mounts, and what is at the target
+/// is that directory itself.
+pub(crate) fn is_bound(volume: &Path, target: &Path) -> Result<bool, MountError> {
+    /// `TMPFS_MAGIC` of linux/magic.h.
+    const TMPFS: u64 = 0x0102_1994;
+    if !is_mounted(target)? || !is_mounted(volume)? {
+        return Ok(false);
+    }
+    let place = |there: &Statx| (there.stx_dev_major, there.stx_dev_minor, there.stx_ino);
+    let is_the_same = || {
+        let (data, bound) = (look(&volume.join("data"))?, look(target)?);
+        let kind = statfs(volume)?.f_type;
+        Ok::<_, Errno>(
+            u64::try_from(kind).is_ok_and(|kind| kind == TMPFS) && place(&data) == place(&bound),
+        )
+    };
+    match is_the_same() {
+        Ok(is_the_same) => Ok(is_the_same),
+        Err(_) => Ok(Mounts::read()?.is_bound(volume, target)),
+    }
+}
+
+fn look(path: &Path) -> rustix::io::Result<Statx> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    statx(CWD, path, flags, StatxFlags::BASIC_STATS)
+}
+
 /// A mount whose mounts are seen by other namespaces, and outlive this process's.
 pub(crate) fn is_shared(mount: &MountInfo) -> bool {
     mount
@@ -159,27 +206,27 @@ pub(crate) fn bind(volume: &Path, target: &Path, read_only: bool) -> Result<(), 
 
 /// The mount at `target` is what a credential's has to be, by the kernel's own word.
 fn check_flags(target: &Path, read_only: bool) -> io::Result<()> {
-    let mounts = Mounts::read().map_err(io::Error::other)?;
-    let bound = mounts
-        .at(target)
-        .ok_or_else(|| io::Error::other("the kernel does not list it"))?;
-    let wanted = ["nosuid", "nodev", "noexec"].into_iter();
-    for option in wanted.chain(read_only.then_some("ro")) {
-        if !bound.mount_options.contains_key(option) {
-            return Err(io::Error::other(format!("the kernel lists no {option}")));
-        }
+    let there = statvfs(target)?.f_flag;
+    let mut wanted =
+        StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV | StatVfsMountFlags::NOEXEC;
+    if read_only {
+        wanted |= StatVfsMountFlags::RDONLY;
     }
-    Ok(())
+    let lacks = wanted - there;
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the kernel tells no {lacks:?}")))
 }
 
 /// Unmounts what is mounted at `path`, however often. A mount that is in use is detached, and said.
 pub(crate) fn take_away(path: &Path) -> Result<(), MountError> {
-    while Mounts::read()?.at(path).is_some() {
+    while is_mounted(path)? {
         let flags = UnmountFlags::NOFOLLOW;
         match unmount(path, flags) {
             Ok(()) => {}
             // Somebody else was faster; otherwise it will not go by trying again either.
-            Err(Errno::INVAL | Errno::NOENT) if Mounts::read()?.at(path).is_none() => {}
+            Err(Errno::INVAL | Errno::NOENT) if !is_mounted(path)? => {}
             Err(Errno::BUSY) => {
                 warn!(path = %path.display(),
                     "it is in use, so it is detached: it goes when the last user does");

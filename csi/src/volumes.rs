@@ -129,7 +129,7 @@ impl<C: VolumeContent> Volumes<C> {
 
     /// The volume is bound at the target: kubelet may not be told of an error any more.
     pub(crate) fn is_bound(&self, id: &VolumeId, target: &Path) -> Result<bool, CallError> {
-        let is_bound = Mounts::read()?.is_bound(&self.settings.places.volume(id), target);
+        let is_bound = mounts::is_bound(&self.settings.places.volume(id), target)?;
         if is_bound {
             lock(&self.slot(id).seen).asked = Instant::now();
         }
@@ -174,7 +174,7 @@ impl<C: VolumeContent> Volumes<C> {
         {
             let turn = self.turn(id).await;
             lock(&turn.slot.seen).asked = Instant::now();
-            if Mounts::read()?.is_bound(&place, target) {
+            if mounts::is_bound(&place, target)? {
                 lock(&turn.slot.seen).bound_for = Some(uid.clone());
                 self.content.refresh(id, volume.clone());
                 return Ok(());
@@ -182,7 +182,7 @@ impl<C: VolumeContent> Volumes<C> {
             self.check_way(target)?;
             let (place, size) = (place.clone(), self.settings.size);
             off_runtime(move || {
-                if Mounts::read()?.at(&place).is_none() {
+                if !mounts::is_mounted(&place)? {
                     mounts::make_volume(&place, size)?;
                 }
                 Ok(())
@@ -206,11 +206,10 @@ impl<C: VolumeContent> Volumes<C> {
         let turn = self.turn(id).await;
         let (bound, read_only) = (target.clone(), *read_only);
         let is_there = off_runtime(move || {
-            let there = Mounts::read()?;
-            if there.at(&place).is_none() {
+            if !mounts::is_mounted(&place)? {
                 return Ok(false);
             }
-            if !there.is_bound(&place, &bound) {
+            if !mounts::is_bound(&place, &bound)? {
                 mounts::bind(&place, &bound, read_only)?;
             }
             Ok(true)
@@ -250,7 +249,7 @@ impl<C: VolumeContent> Volumes<C> {
         let is_same = Arc::ptr_eq(&turn.slot, &call.0);
         let is_last = turn.is_last_of(usize::from(is_same));
         let place = self.settings.places.volume(&publish.id);
-        if !is_last || Mounts::read()?.is_bound(&place, &publish.target) {
+        if !is_last || mounts::is_bound(&place, &publish.target)? {
             return Ok(());
         }
         self.clean_up(&publish.id, turn, Some(publish.target.clone()))
