@@ -161,9 +161,11 @@ impl<'de> Deserialize<'de> for Audiences {
             One(String),
             Many(Vec<String>),
         }
-        Ok(Self(match Form::deserialize(deserializer)? {
-            Form::One(audience) => vec![audience],
-            Form::Many(audiences) => audiences,
+        // Google's Rust library writes a null beside a scope.
+        Ok(Self(match Option::deserialize(deserializer)? {
+            None => Vec::new(),
+            Some(Form::One(audience)) => vec![audience],
+            Some(Form::Many(audiences)) => audiences,
         }))
     }
 }

@@ -178,7 +178,12 @@ async fn quotas_and_replays_are_set_and_seen() {
     assert_eq!(admin.create(1).await.unwrap(), 200);
     assert_eq!(admin.create(1).await.unwrap(), 409);
     for (path, body, field, text) in [
-        ("quotas", json!({}), "quotas", "\"off\", \"service\" or \"service-without-retry-info\""),
+        (
+            "quotas",
+            json!({}),
+            "quotas",
+            "\"off\", \"service\" or \"service-without-retry-info\"",
+        ),
         (
             "quotas",
             json!({ "quotas": "on" }),
