@@ -20,6 +20,10 @@ pub trait VolumeContent: Send + Sync + 'static {
     /// kubelet is told of one it may take the volume away from a running pod (kubernetes#121271).
     fn refresh(&self, id: &VolumeId, pod: PodVolume);
 
+    /// What is in the way of a volume that is being filled, for the event of its pod; none if
+    /// nothing has failed so far. It holds no secret.
+    fn trouble(&self, id: &VolumeId) -> Option<String>;
+
     /// Ends the work on a volume. When it resolves no file of the volume is open any more, so that
     /// it can be unmounted. A volume that is not known is no error.
     fn forget(&self, id: &VolumeId) -> impl Future<Output = ()> + Send;

@@ -27,13 +27,16 @@ pub(crate) enum CallError {
     },
     /// The content is not there yet; the work goes on.
     #[error(
-        "the volume {id} is not filled after {seconds} s; the work goes on, and kubelet asks again by itself"
+        "the volume {id} is not filled after {seconds} s; the work goes on, and kubelet asks again by itself{}",
+        last_trouble(trouble.as_deref())
     )]
     StillWorking {
         /// The volume.
         id: VolumeId,
         /// How long the call waited.
         seconds: u64,
+        /// What was in the way last.
+        trouble: Option<String>,
     },
     /// The volume was given back while it was being published.
     #[error(
@@ -56,6 +59,10 @@ pub(crate) enum CallError {
     /// A task ended badly.
     #[error("the driver failed: {0}")]
     Internal(String),
+}
+
+fn last_trouble(trouble: Option<&str>) -> String {
+    trouble.map_or_else(String::new, |trouble| format!(": {trouble}"))
 }
 
 impl CallError {

@@ -198,6 +198,7 @@ impl<C: VolumeContent> Volumes<C> {
         let filled = filled.map_err(|_elapsed| CallError::StillWorking {
             id: id.clone(),
             seconds: self.settings.wait.as_secs(),
+            trouble: self.content.trouble(id),
         })?;
         filled.map_err(|error| CallError::NoContent {
             id: id.clone(),

@@ -286,6 +286,21 @@ impl VolumeContent for NodeContent {
         }
     }
 
+    fn trouble(&self, id: &CsiVolumeId) -> Option<String> {
+        let path = {
+            let known = lock(&self.known);
+            known.entries.get(id)?.assignment.path.clone()
+        };
+        let Some(supply) = self.supply.borrow().clone() else {
+            return self.config.borrow().problem.clone();
+        };
+        let wanted = VolumeId::of(&path);
+        let statuses = supply.volumes.statuses().into_iter();
+        statuses
+            .filter(|status| status.id == wanted)
+            .find_map(|status| status.last_error)
+    }
+
     async fn forget(&self, id: &CsiVolumeId) {
         let entry = {
             let mut known = lock(&self.known);

@@ -82,6 +82,10 @@ impl VolumeContent for Filler {
         self.refreshed.lock().unwrap().push(pod);
     }
 
+    fn trouble(&self, _id: &VolumeId) -> Option<String> {
+        Some("there is nothing yet".to_owned())
+    }
+
     async fn forget(&self, id: &VolumeId) {
         self.forgotten.lock().unwrap().insert(id.clone());
     }

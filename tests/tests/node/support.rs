@@ -30,7 +30,7 @@ use certagent_tests::{
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::{Status, transport::Channel};
 
 const NAME: &str = "driver.example.com";
 /// Of each volume's tmpfs.
@@ -47,13 +47,18 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start() -> Self {
+        Self::start_waiting(GUARD).await
+    }
+
+    /// A driver whose calls wait so long for a certificate.
+    pub(crate) async fn start_waiting(publish_wait: Duration) -> Self {
         let lab = Lab::new().await;
         let root = tempfile::tempdir().expect("a directory");
         for name in ["pods", "plugins_registry"] {
             fs::create_dir(root.path().join(name)).expect("a directory");
         }
         let cancel = CancellationToken::new();
-        let options = options(&lab, root.path());
+        let options = options(&lab, root.path(), publish_wait);
         let driver = tokio::spawn(node::run(options, cancel.clone()));
         let socket = root.path().join("plugins").join(NAME).join("csi.sock");
         let channel = timeout(GUARD, listening(&socket)).await;
@@ -72,16 +77,14 @@ impl Node {
     }
 
     pub(crate) async fn publish(&self, pod: &Pod) {
-        let request = pod.publish(false);
-        let mut node = NodeClient::new(self.channel.clone());
-        let published = async {
-            // As kubelet does it: before the configuration is read, there is nothing to give.
-            while node.node_publish_volume(request.clone()).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let published = timeout(GUARD, published).await;
+        let published = timeout(GUARD, self.try_publish(pod)).await;
+        let published = published.expect("the driver answers");
         published.expect("the pod's volume is published");
+    }
+
+    pub(crate) async fn try_publish(&self, pod: &Pod) -> Result<(), Status> {
+        let mut node = NodeClient::new(self.channel.clone());
+        node.node_publish_volume(pod.publish(false)).await.map(drop)
     }
 
     pub(crate) async fn unpublish(&self, pod: &Pod) {
@@ -126,7 +129,7 @@ impl Node {
     }
 }
 
-fn options(lab: &Lab, root: &Path) -> NodeOptions {
+fn options(lab: &Lab, root: &Path, publish_wait: Duration) -> NodeOptions {
     let settings = Settings {
         trust_domain: Some(domain()),
         ..lab.settings()
@@ -140,7 +143,7 @@ fn options(lab: &Lab, root: &Path) -> NodeOptions {
             version: "1.2.3".to_owned(),
             volume_size: VOLUME_BYTES,
             volume_inodes: 256,
-            publish_wait: Duration::from_secs(60),
+            publish_wait,
             // There is no API server here.
             any_caller: true,
         },
