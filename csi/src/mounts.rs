@@ -168,8 +168,16 @@ pub(crate) struct Size {
     pub(crate) inodes: u64,
 }
 
-/// Mounts an empty tmpfs with a directory `data/` at `path`, which is made.
+/// Mounts a tmpfs with a directory `data/` at `path`, which is made. What an earlier process has
+/// made of that stays.
 pub(crate) fn make_volume(path: &Path, size: Size) -> Result<(), MountError> {
+    if !is_mounted(path)? {
+        make_tmpfs(path, size)?;
+    }
+    make_directory(&path.join("data"), 0o755)
+}
+
+fn make_tmpfs(path: &Path, size: Size) -> Result<(), MountError> {
     make_directory(path, 0o700)?;
     let plain = format!("size={},nr_inodes={},mode=0700", size.bytes, size.inodes);
     // Keys must not reach a disk by way of swap; kernels before 6.4 do not know the option.
@@ -177,8 +185,7 @@ pub(crate) fn make_volume(path: &Path, size: Size) -> Result<(), MountError> {
         Err(Errno::INVAL) => mount_tmpfs(path, &plain),
         mounted => mounted,
     };
-    mounted.map_err(|error| MountError::new("mount a tmpfs at", path, error))?;
-    make_directory(&path.join("data"), 0o755)
+    mounted.map_err(|error| MountError::new("mount a tmpfs at", path, error))
 }
 
 fn mount_tmpfs(path: &Path, options: &str) -> rustix::io::Result<()> {
@@ -191,6 +198,20 @@ pub(crate) fn bind(volume: &Path, target: &Path, read_only: bool) -> Result<(), 
     make_directory(target, 0o750)?;
     mount_bind(volume.join("data"), target)
         .map_err(|error| MountError::new("bind the volume at", target, error))?;
+    set_flags(target, read_only).inspect_err(|_| {
+        let _already_failing = unmount(target, UnmountFlags::DETACH);
+    })
+}
+
+/// Gives a mount at `target` the flags that it lacks because its driver was killed before it could.
+pub(crate) fn mend_flags(target: &Path, read_only: bool) -> Result<(), MountError> {
+    if check_flags(target, read_only).is_ok() {
+        return Ok(());
+    }
+    set_flags(target, read_only)
+}
+
+fn set_flags(target: &Path, read_only: bool) -> Result<(), MountError> {
     let mut flags = MountFlags::BIND.union(FLAGS);
     if read_only {
         flags = flags.union(MountFlags::RDONLY);
@@ -198,10 +219,7 @@ pub(crate) fn bind(volume: &Path, target: &Path, read_only: bool) -> Result<(), 
     let flagged = mount_remount(target, flags, "").map_err(io::Error::from);
     flagged
         .and_then(|()| check_flags(target, read_only))
-        .map_err(|error| {
-            let _already_failing = unmount(target, UnmountFlags::DETACH);
-            MountError::new("set the flags of", target, error)
-        })
+        .map_err(|error| MountError::new("set the flags of", target, error))
 }
 
 /// The mount at `target` is what a credential's has to be, by the kernel's own word.

@@ -37,7 +37,8 @@ pub(crate) struct Publish {
 pub(crate) struct Unpublish {
     /// None for an id that this driver never has.
     pub(crate) id: Option<VolumeId>,
-    pub(crate) target: PathBuf,
+    /// None if it is another volume's, which is none of this call's business.
+    pub(crate) target: Option<PathBuf>,
 }
 
 /// Reads a publish call. `any_caller` is for conformance tests, whose ids and paths are not
@@ -55,16 +56,16 @@ pub(crate) fn publish(
         secrets,
         volume_context: mut context,
     } = request;
-    let id = required("volume_id", &volume_id)?;
-    let target = PathBuf::from(required("target_path", &target_path)?);
-    let fs_group = capability(volume_capability)?;
-    check_sizes(&context)?;
     // Wiped whatever comes of the call.
     let secrets = secrets
         .into_iter()
         .map(|(key, value)| (key, Zeroizing::new(value)));
     let mut secrets: HashMap<_, _> = secrets.collect();
     let in_context = context.remove(TOKENS).map(Zeroizing::new);
+    let id = required("volume_id", &volume_id)?;
+    let target = PathBuf::from(required("target_path", &target_path)?);
+    let fs_group = capability(volume_capability)?;
+    check_sizes(&context)?;
     let tokens = secrets.remove(TOKENS).or(in_context);
     let (pod, name) = if any_caller {
         anybody(&target, places, &context)?
@@ -102,14 +103,17 @@ pub(crate) fn unpublish(
 ) -> Result<Unpublish, String> {
     let id = required("volume_id", volume_id)?;
     let target = PathBuf::from(required("target_path", target_path)?);
-    if any_caller {
+    let is_its_own = if any_caller {
         anywhere(&target, places)?;
-    } else if places.parse_target(&target).is_none() {
-        return Err(not_a_target(&target, places));
-    }
+        true
+    } else {
+        let parsed = places.parse_target(&target);
+        let (uid, name) = parsed.ok_or_else(|| not_a_target(&target, places))?;
+        paths::inline_volume_id(uid, name) == id
+    };
     Ok(Unpublish {
         id: VolumeId::new(id),
-        target,
+        target: is_its_own.then_some(target),
     })
 }
 

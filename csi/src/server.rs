@@ -2,7 +2,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -173,6 +173,8 @@ impl Driver {
     /// With the reason, and what to do about it.
     pub async fn open(settings: DriverSettings) -> Result<(Self, Vec<FoundVolume>), OpenError> {
         let places = Places::new(settings.kubelet_root.clone(), settings.name.clone());
+        // Nothing is made in a directory that is not kubelet's.
+        fs::metadata(places.pods()).map_err(io_error(&places.pods()))?;
         for path in [places.plugin(), places.volumes()] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(io_error(&path))?;
@@ -418,9 +420,10 @@ fn listen(path: &Path) -> Result<UnixListenerStream, ServeError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    UnixListener::bind(path)
-        .map(UnixListenerStream::new)
-        .map_err(failed)
+    let listener = UnixListener::bind(path).map_err(&failed)?;
+    // Kubelet is root, too.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(UnixListenerStream::new(listener))
 }
 
 pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {

@@ -68,10 +68,12 @@ fn last_trouble(trouble: Option<&str>) -> String {
 impl CallError {
     /// Nothing is under way for the volume any more, and so nothing of it may stay.
     pub(crate) fn ends_the_work(&self) -> bool {
-        !matches!(
-            self,
-            Self::StillWorking { .. } | Self::Gone(_) | Self::Ending(_) | Self::TestOnly
-        )
+        match self {
+            Self::StillWorking { .. } | Self::Gone(_) | Self::Ending(_) | Self::TestOnly => false,
+            // A request of an earlier process may be under way.
+            Self::NoContent { error, .. } => error.kind != FillErrorKind::Unavailable,
+            Self::Invalid(_) | Self::Mount(_) | Self::Internal(_) => true,
+        }
     }
 
     /// THE ONE PLACE in which a code is chosen. Kubelet takes `Unavailable`, `Aborted`

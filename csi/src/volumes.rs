@@ -175,19 +175,16 @@ impl<C: VolumeContent> Volumes<C> {
             let turn = self.turn(id).await;
             lock(&turn.slot.seen).asked = Instant::now();
             if mounts::is_bound(&place, target)? {
+                if let Err(error) = mounts::mend_flags(target, *read_only) {
+                    warn!(volume = %id, %error, "the mount of a bound volume lacks a flag");
+                }
                 lock(&turn.slot.seen).bound_for = Some(uid.clone());
                 self.content.refresh(id, volume.clone());
                 return Ok(());
             }
             self.check_way(target)?;
             let (place, size) = (place.clone(), self.settings.size);
-            off_runtime(move || {
-                if !mounts::is_mounted(&place)? {
-                    mounts::make_volume(&place, size)?;
-                }
-                Ok(())
-            })
-            .await?;
+            off_runtime(move || mounts::make_volume(&place, size)).await?;
         }
         let dir = ContentDir {
             id: id.clone(),
@@ -234,7 +231,7 @@ impl<C: VolumeContent> Volumes<C> {
         let this = Arc::clone(self);
         let work = tokio::spawn(async move {
             let turn = this.turn(&id).await;
-            this.clean_up(&id, turn, Some(target)).await?;
+            this.clean_up(&id, turn, target).await?;
             info!(volume = %id, "unpublished");
             Ok(())
         });

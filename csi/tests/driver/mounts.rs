@@ -9,8 +9,12 @@ use std::{
 
 use certagent_csi::{
     Driver, DriverSettings, FillErrorKind, OpenError, Registration, VolumeId,
-    api::{InfoRequest, RegistrationStatus, registration_client::RegistrationClient},
+    api::{
+        InfoRequest, NodeUnpublishVolumeRequest, RegistrationStatus,
+        registration_client::RegistrationClient,
+    },
 };
+use rustix::mount::{MountFlags, mount, mount_remount};
 use tonic::Code;
 
 use crate::support::{Filler, NAME, Node, channel};
@@ -83,7 +87,6 @@ async fn after_a_final_answer_nothing_stays() {
     for (kind, code) in [
         (FillErrorKind::Denied, Code::Internal),
         (FillErrorKind::Invalid, Code::InvalidArgument),
-        (FillErrorKind::Unavailable, Code::Unavailable),
     ] {
         let (node, filler) = (Node::new(), Filler::failing(kind));
         let (driver, _) = node.start(&filler).await;
@@ -131,6 +134,73 @@ async fn ten_calls_at_once_make_one_mount() {
         .filter(|line| line.split(' ').nth(4) == Some(target));
     assert_eq!(at_target.count(), 1);
     driver.unpublish(asked.unpublish()).await.unwrap();
+    assert!(node.is_clean());
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn what_an_earlier_process_has_begun_outlives_an_answer_that_is_not_final() {
+    let (node, filler) = (Node::new(), Filler::failing(FillErrorKind::Unavailable));
+    let (driver, _) = node.start(&filler).await;
+    let asked = node.pod("a");
+    let status = driver.publish(asked.publish(false)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let kept = node.volumes().join(&asked.id).join("pending");
+    fs::write(&kept, "a request").unwrap();
+    driver.publish(asked.publish(false)).await.unwrap_err();
+    assert!(kept.exists());
+    filler.may.send_replace(Some(Ok(())));
+    driver.publish(asked.publish(false)).await.unwrap();
+    assert!(kept.exists());
+    driver.unpublish(asked.unpublish()).await.unwrap();
+    assert!(node.is_clean());
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn what_a_driver_did_not_finish_before_it_was_killed_is_finished_by_the_next() {
+    let (node, filler) = (Node::new(), Filler::ready());
+    let (driver, _) = node.start(&filler).await;
+    // Killed before `data/` was made.
+    let asked = node.pod("a");
+    let volume = node.volumes().join(&asked.id);
+    fs::create_dir(&volume).unwrap();
+    mount("tmpfs", &volume, "tmpfs", MountFlags::empty(), None).unwrap();
+    driver.publish(asked.publish(true)).await.unwrap();
+    assert_eq!(asked.content(), "here");
+    // Killed before the flags were set.
+    let writable = MountFlags::BIND;
+    mount_remount(&asked.target, writable, "").unwrap();
+    assert!(!asked.options().contains(&"ro".to_owned()));
+    driver.publish(asked.publish(true)).await.unwrap();
+    let options = asked.options();
+    for flag in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(
+            options.contains(&flag.to_owned()),
+            "no {flag} in {options:?}"
+        );
+    }
+    driver.unpublish(asked.unpublish()).await.unwrap();
+    assert!(node.is_clean());
+    driver.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "root, in a mount namespace of its own"]
+async fn an_unpublish_leaves_the_target_of_another_volume_alone() {
+    let (node, filler) = (Node::new(), Filler::ready());
+    let (driver, _) = node.start(&filler).await;
+    let (asked, other) = (node.pod("a"), node.pod("b"));
+    driver.publish(other.publish(false)).await.unwrap();
+    let mixed = NodeUnpublishVolumeRequest {
+        target_path: other.target.display().to_string(),
+        ..asked.unpublish()
+    };
+    driver.unpublish(mixed).await.unwrap();
+    assert_eq!(other.content(), "here");
+    driver.unpublish(other.unpublish()).await.unwrap();
     assert!(node.is_clean());
     driver.stop().await;
 }
