@@ -9,8 +9,9 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::cli::{LogArgs, LogFormat};
 
-/// What is logged when nobody asked for anything: ours at `info`, libraries from `warn`.
-pub(crate) const DEFAULT_FILTER: &str = "warn,certagent=info";
+/// What is logged when nobody asked for anything: ours at `info`, libraries from `warn`. What
+/// kube's client says of a failed call is said by whoever called, with what it was about.
+pub(crate) const DEFAULT_FILTER: &str = "warn,certagent=info,kube_client=off";
 
 /// What is logged while a live view shows everything else: troubles, and what became of an edit.
 pub(crate) const QUIET_FILTER: &str = "warn,certagent::config=info";

@@ -29,6 +29,8 @@ pub struct VolumeStatus {
     /// pool. No request is under way whose outcome is open, and nothing is being tried now. False
     /// as soon as it is tried again, and while it may heal by itself.
     pub is_hopeless: bool,
+    /// The last failure was for want of a token.
+    pub needs_token: bool,
     /// When the agent next does something about it.
     pub next_attempt: Timestamp,
 }

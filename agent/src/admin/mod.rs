@@ -215,6 +215,7 @@ pub(crate) mod fixture {
             failures,
             last_error: (failures > 0).then(|| "the pool is away".to_owned()),
             is_hopeless: false,
+            needs_token: false,
             next_attempt: at(1),
         }
     }

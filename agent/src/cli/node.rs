@@ -41,6 +41,7 @@ pub(crate) struct NodeArgs {
     pub(crate) trust_domain: TrustDomain,
     /// The name of this node
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) node_name: String,
     /// Which driver it is, and where.
     #[command(flatten)]

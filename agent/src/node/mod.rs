@@ -17,6 +17,7 @@ use certagent_csi::{
     VolumeId as CsiVolumeId,
 };
 use certagent_svid::TrustDomain;
+use jiff::SignedDuration;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -34,6 +35,12 @@ use crate::{
 
 /// What GKE's users know from the events of their pods.
 const NO_CONFIG: &str = "caPEM is nil (check active WorkloadCertificateConfig)";
+
+/// What a call is told whose volume went while it waited.
+const GIVEN_UP: &str = "the volume was given up meanwhile";
+
+/// A publish waits so long for the first word of the API server about the driver's object.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a node driver was told.
 #[derive(Clone, Debug)]
@@ -76,9 +83,14 @@ struct Known {
     unrecorded: Vec<FoundVolume>,
 }
 
+/// Whose volume it is, and the place of its pod's token.
+type Assigned = (Assignment, Option<PodToken>);
+
 struct Entry {
     assignment: Assignment,
     token: Option<PodToken>,
+    /// By kubelet's word or a record; else by the credential in the volume.
+    is_told: bool,
 }
 
 impl NodeContent {
@@ -142,13 +154,37 @@ impl NodeContent {
             let trust = Arc::clone(&supply.trust.borrow());
             let id = volume.dir.id.clone();
             match resume::recovered(&self.settings, &volume, &trust, self.clock.now()) {
-                Ok((assignment, token)) => drop(self.know(&id, assignment, token)),
+                Ok((assignment, token)) => {
+                    let is_told = false;
+                    drop(self.enter(
+                        &id,
+                        Entry {
+                            assignment,
+                            token,
+                            is_told,
+                        },
+                    ));
+                }
                 Err(problem) => error!(volume = %id, problem,
                     "this volume is not renewed until kubelet says whose it is; its files stay"),
             }
         }
         for (id, entry) in &lock(&self.known).entries {
             publish(&supply.volumes, id, entry.assignment.clone());
+        }
+    }
+
+    /// A pod's namespace and service account never change, and so neither does whose a volume is.
+    fn unchanged(&self, id: &CsiVolumeId, assigned: Assigned) -> Result<Assigned, FillError> {
+        let known = lock(&self.known);
+        let before = known.entries.get(id).filter(|entry| entry.is_told);
+        let before = before.map(|entry| &entry.assignment.spiffe_id);
+        match before {
+            Some(before) if *before != assigned.0.spiffe_id => Err(denied(format!(
+                "the volume is of {before}, and a call names {} for it",
+                assigned.0.spiffe_id
+            ))),
+            _ => Ok(assigned),
         }
     }
 
@@ -159,18 +195,28 @@ impl NodeContent {
         assignment: Assignment,
         token: Option<PodToken>,
     ) -> Option<Arc<Volumes>> {
-        let entry = Entry { assignment, token };
-        lock(&self.known).entries.insert(id.clone(), entry);
+        self.enter(
+            id,
+            Entry {
+                assignment,
+                token,
+                is_told: true,
+            },
+        )
+    }
+
+    fn enter(&self, id: &CsiVolumeId, entry: Entry) -> Option<Arc<Volumes>> {
+        {
+            let mut known = lock(&self.known);
+            known.unrecorded.retain(|volume| volume.dir.id != *id);
+            known.entries.insert(id.clone(), entry);
+        }
         let supply = self.supply.borrow();
         supply.as_ref().map(|supply| Arc::clone(&supply.volumes))
     }
 
     /// Whose volume it is by what kubelet says now, with the token that it brought.
-    fn assign(
-        &self,
-        dir: &ContentDir,
-        volume: &PodVolume,
-    ) -> Result<(Assignment, Option<PodToken>), FillError> {
+    fn assign(&self, dir: &ContentDir, volume: &PodVolume) -> Result<Assigned, FillError> {
         let before = lock(&self.known)
             .entries
             .get(&dir.id)
@@ -186,6 +232,18 @@ impl NodeContent {
         };
         let assignment = pod::assignment(&self.settings, dir, volume, token.clone())?;
         Ok((assignment, token))
+    }
+
+    /// The same for whoever can wait until the API server has told of it for the first time.
+    async fn settled_driver_object(&self) -> Result<(), FillError> {
+        let mut object = self.driver_object.clone();
+        let is_known = |object: &DriverObject| !matches!(object, DriverObject::Unknown { .. });
+        let patience = self.clock.now().saturating_add(PATIENCE);
+        tokio::select! {
+            _gone_or_known = object.wait_for(is_known) => {}
+            () = self.clock.sleep_until(patience.unwrap_or_default()) => {}
+        }
+        self.check_driver_object()
     }
 
     /// The driver's object in the cluster is such that what kubelet says can be believed.
@@ -231,7 +289,7 @@ impl NodeContent {
 
 impl VolumeContent for NodeContent {
     async fn fill(&self, dir: ContentDir, pod: PodVolume) -> Result<(), FillError> {
-        self.check_driver_object()?;
+        self.settled_driver_object().await?;
         let (assignment, token) = self.assign(&dir, &pod)?;
         let wanted = VolumeId::of(&assignment.path);
         drop(self.know(&dir.id, assignment.clone(), token));
@@ -239,7 +297,14 @@ impl VolumeContent for NodeContent {
         let volumes = supplied.inspect_err(|_nothing| {
             lock(&self.known).entries.remove(&dir.id);
         })?;
-        publish(&volumes, &dir.id, assignment);
+        {
+            // Given back while it waited: nobody would take it away any more.
+            let known = lock(&self.known);
+            if !known.entries.contains_key(&dir.id) {
+                return Err(unavailable(GIVEN_UP.to_owned()));
+            }
+            publish(&volumes, &dir.id, assignment);
+        }
         volumes.hasten(&wanted);
         loop {
             // Made before the look, so that no change falls between the two.
@@ -250,7 +315,7 @@ impl VolumeContent for NodeContent {
                 Some(status) if status.is_valid(now) => return Ok(()),
                 Some(status) if status.is_hopeless => return Err(refused(&status)),
                 Some(_) => changed.await,
-                None => return Err(unavailable("the volume was given up meanwhile".to_owned())),
+                None => return Err(unavailable(GIVEN_UP.to_owned())),
             }
         }
     }
@@ -272,12 +337,20 @@ impl VolumeContent for NodeContent {
             warn!(volume = %id, "kubelet asks for a volume that nobody knows");
             return;
         };
-        match self.assign(&dir, &pod) {
+        let assigned = self
+            .check_driver_object()
+            .and_then(|()| self.assign(&dir, &pod))
+            .and_then(|assigned| self.unchanged(id, assigned));
+        match assigned {
             Ok((assignment, token)) => {
                 let wanted = VolumeId::of(&assignment.path);
+                let brings_token = token.is_some();
                 if let Some(volumes) = self.know(id, assignment.clone(), token) {
                     publish(&volumes, id, assignment);
-                    volumes.hasten(&wanted);
+                    // Nothing else that a call brings is what a renewal may have failed for.
+                    if brings_token {
+                        volumes.hasten_for_token(&wanted);
+                    }
                 }
             }
             Err(problem) => {
@@ -302,12 +375,21 @@ impl VolumeContent for NodeContent {
     }
 
     async fn forget(&self, id: &CsiVolumeId) {
-        let entry = {
+        let (place, entry) = {
             let mut known = lock(&self.known);
-            known.places.remove(id);
-            known.entries.remove(id)
+            known.unrecorded.retain(|volume| volume.dir.id != *id);
+            (known.places.remove(id), known.entries.remove(id))
         };
         let supply = self.supply.borrow().clone();
+        if let (None, Some(place)) = (&entry, place) {
+            // Of an earlier process: it may have bought something for it.
+            match &supply {
+                Some(supply) => supply.volumes.close_unopened(&place.data(), place.root),
+                None => {
+                    warn!(volume = %id, "what an earlier process had under way for it goes with it");
+                }
+            }
+        }
         if let Some((entry, Supply { volumes, .. })) = entry.zip(supply) {
             let volume = VolumeId::of(&entry.assignment.path);
             volumes.release(&volume).await;

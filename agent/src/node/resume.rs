@@ -26,6 +26,9 @@ pub(super) fn recorded(
         .inspect_err(|problem| warn!(volume = %dir.id, %problem))
         .ok()??;
     let spiffe_id = SpiffeId::new(&record.spiffe_id).ok()?;
+    if !is_ours(settings, &spiffe_id) {
+        return None;
+    }
     Some(assigned(settings, dir, spiffe_id, record.pod?))
 }
 
@@ -40,6 +43,9 @@ pub(super) fn recovered(
     let data = volume.dir.data();
     let spiffe_id = held::recover(&data, trust, now)
         .ok_or("it has neither a record nor a credential that proves itself")?;
+    if !is_ours(settings, &spiffe_id) {
+        return Err("the certificate in it is of another trust domain than --trust-domain");
+    }
     let names = plan::workload_names(&spiffe_id);
     let (namespace, service_account) =
         names.ok_or("the certificate in it is for no service account")?;
@@ -54,6 +60,10 @@ pub(super) fn recovered(
         fs_group: group(&data),
     };
     Ok(assigned(settings, &volume.dir, spiffe_id, record))
+}
+
+fn is_ours(settings: &NodeSettings, spiffe_id: &SpiffeId) -> bool {
+    plan::trust_domain(spiffe_id).is_some_and(|domain| domain == settings.trust_domain)
 }
 
 fn assigned(

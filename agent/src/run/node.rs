@@ -5,6 +5,7 @@ use ::kube::Client;
 use anyhow::{Context as _, Result, bail};
 use certagent_core::config::Settings;
 use certagent_csi::{Driver, DriverSettings, Registration};
+use jiff::SignedDuration;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -22,6 +23,13 @@ use crate::{
     trust::Distrust,
     volume::StateDir,
 };
+
+/// The API server is waited for so long before the driver serves.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(1);
+/// So often it is asked after that, until it answers.
+const AGAIN: SignedDuration = SignedDuration::from_secs(30);
+
+const ENDED_BADLY: &str = "a task ended badly";
 
 /// Where the two objects are.
 #[derive(Clone, Debug)]
@@ -95,9 +103,10 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
     } else {
         Some(kube::client(kubeconfig.as_deref()).await?)
     };
-    if let Some(client) = client.as_ref().filter(|_| !adopt_foreign) {
-        refuse_foreign(client, &name).await?;
-    }
+    let alone = match client.clone().filter(|_| !adopt_foreign) {
+        Some(client) => alone(client, name.clone(), &clock, &cancel).await?,
+        None => None,
+    };
     let driver_object = match &client {
         None => watch::channel(DriverObject::Right).1,
         Some(client) => {
@@ -142,7 +151,7 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
         clock: Arc::clone(&clock),
     };
     let start = starting.run(config, supplier, Arc::clone(&content), cancel.clone());
-    tasks.push(tokio::spawn(start));
+    let start = tokio::spawn(start);
 
     if let Some(address) = admin {
         let registration = driver.registration();
@@ -156,22 +165,57 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
     cancel.cancel();
     for task in tasks {
         if let Err(error) = task.await {
-            error!(%error, "a task ended badly");
+            error!(%error, "{ENDED_BADLY}");
         }
+    }
+    for ended in [Some(start), alone].into_iter().flatten() {
+        ended.await.context(ENDED_BADLY)??;
     }
     Ok(served?)
 }
 
 /// Refuses to run beside another driver of the same name, or by objects whose form is another's.
-/// While the API server does not answer, nothing is known against it: pods that run must go on.
-async fn refuse_foreign(client: &Client, driver: &str) -> Result<()> {
-    match crds::check(client.clone(), driver).await {
-        Verdict::Ours => Ok(()),
-        Verdict::Unknown { message } => {
-            warn!("whether this driver is alone of its name is not known: {message}");
-            Ok(())
+///
+/// The API server is waited for only shortly: pods that run must go on, and those that end must go,
+/// also while it does not answer. The task that is given back then goes on asking, and ends the
+/// driver if it has to.
+async fn alone(
+    client: Client,
+    driver: String,
+    clock: &SharedClock,
+    cancel: &CancellationToken,
+) -> Result<Option<JoinHandle<Result<()>>>> {
+    let (asking, cancel) = (Arc::clone(clock), cancel.clone());
+    let mut task = tokio::spawn(async move {
+        let refused = refuse_foreign(&client, &driver, &asking);
+        let result = cancel.run_until_cancelled(refused).await.unwrap_or(Ok(()));
+        if result.is_err() {
+            cancel.cancel();
         }
-        Verdict::Foreign(foreign) => bail!("{foreign}"),
+        result
+    });
+    let patience = clock.now().saturating_add(PATIENCE).unwrap_or_default();
+    tokio::select! {
+        ended = &mut task => ended.context(ENDED_BADLY)?.map(|()| None),
+        () = clock.sleep_until(patience) => Ok(Some(task)),
+    }
+}
+
+async fn refuse_foreign(client: &Client, driver: &str, clock: &SharedClock) -> Result<()> {
+    let mut is_told = false;
+    loop {
+        match crds::check(client.clone(), driver).await {
+            Verdict::Ours => return Ok(()),
+            Verdict::Foreign(foreign) => bail!("{foreign}"),
+            Verdict::Unknown { message } => {
+                if !is_told {
+                    warn!("whether this driver is alone of its name is not known yet: {message}");
+                }
+                is_told = true;
+                let again = clock.now().saturating_add(AGAIN).unwrap_or_default();
+                clock.sleep_until(again).await;
+            }
+        }
     }
 }
 
@@ -237,13 +281,13 @@ impl Starting {
         supplier: watch::Sender<Option<Supply>>,
         content: Arc<NodeContent>,
         cancel: CancellationToken,
-    ) {
+    ) -> Result<()> {
         let there = async {
             let state = config.wait_for(|state| state.active.is_some()).await;
             state.ok().and_then(|state| state.active.clone())
         };
         let Some(Some(first)) = cancel.run_until_cancelled(there).await else {
-            return;
+            return Ok(());
         };
         let (sender, active) = watch::channel(first);
         let Starting {
@@ -252,14 +296,8 @@ impl Starting {
             metrics,
             clock,
         } = self;
-        let engine = match Engine::start(options, active, state, metrics, clock, &cancel).await {
-            Ok(engine) => engine,
-            Err(error) => {
-                error!("the driver cannot begin: {error:#}");
-                cancel.cancel();
-                return;
-            }
-        };
+        let engine = Engine::start(options, active, state, metrics, clock, &cancel).await;
+        let engine = engine.inspect_err(|_| cancel.cancel())?;
         info!("there is a configuration: volumes are filled by it");
         supplier.send_replace(Some(Supply {
             volumes: Arc::clone(&engine.volumes),
@@ -274,8 +312,9 @@ impl Starting {
         }
         for task in engine.tasks {
             if let Err(error) = task.await {
-                error!(%error, "a task ended badly");
+                error!(%error, "{ENDED_BADLY}");
             }
         }
+        Ok(())
     }
 }

@@ -258,6 +258,7 @@ mod tests {
             failures: 0,
             last_error: None,
             is_hopeless: false,
+            needs_token: false,
             next_attempt: at(33),
         }
     }

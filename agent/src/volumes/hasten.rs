@@ -37,6 +37,15 @@ impl Volumes {
         }
     }
 
+    /// The same for a volume whose last attempt failed for want of a token.
+    pub fn hasten_for_token(&self, id: &VolumeId) {
+        let waits =
+            |entry: &Entry| entry.status.needs_token || matches!(entry.slot, Slot::Working(_));
+        if self.lock().entries.get(id).is_some_and(waits) {
+            self.hasten(id);
+        }
+    }
+
     pub(super) fn hasten_all(&self, now: Timestamp, which: impl Fn(&VolumeStatus) -> bool) {
         let mut set = self.lock();
         let Set {

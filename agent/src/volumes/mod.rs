@@ -136,6 +136,7 @@ impl Volumes {
             failures: 0,
             last_error: None,
             is_hopeless: false,
+            needs_token: false,
             next_attempt: now,
         };
         let (slot, result) = match opened {
@@ -422,6 +423,7 @@ impl Volumes {
                 status.failures = 0;
                 status.last_error = None;
                 status.is_hopeless = false;
+                status.needs_token = false;
                 entry.alone_until = None;
             }
             Outcome::Failed {
@@ -447,6 +449,8 @@ impl Volumes {
                 }
                 status.last_error = Some(text.clone());
                 status.is_hopeless = *is_hopeless;
+                // Without a token the roots cannot be asked for either.
+                status.needs_token = matches!(*reason, "no_token" | "no_roots");
                 entry.alone_until = *alone_until;
             }
         }

@@ -1,10 +1,16 @@
 //! Volumes that go away: supplied no longer, or given up whole so that they can be unmounted.
+use std::path::{Path, PathBuf};
+
 use futures::future::join_all;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
 use super::{Done, Entry, Set, Slot, Volumes};
-use crate::{held::Held, provision, volume::VolumeId};
+use crate::{
+    held::Held,
+    provision,
+    volume::{VolumeId, VolumeState},
+};
 
 /// A job at work, as seen from outside.
 #[derive(Clone)]
@@ -73,6 +79,12 @@ impl Volumes {
             info!(volume = %id, "no longer supplied; its files stay");
             self.changed.notify_waiters();
         }
+    }
+
+    /// Gives up the request that is kept in `state` for a volume which is not in the set, and counts
+    /// what may have been sold for it.
+    pub fn close_unopened(&self, path: &Path, state: PathBuf) {
+        provision::close_unopened(&self.context, path, &VolumeState::at(state, false));
     }
 
     /// Stops all work on a volume that is about to be unmounted. That happens at the call; the

@@ -9,7 +9,10 @@ use super::{
     facts::{Facts, Refused, Wanted},
     report::{Authority, Check, CheckId, Evidence},
 };
-use crate::{cas::Reason, google::Origin};
+use crate::{
+    cas::Reason,
+    google::{Origin, Shown},
+};
 
 /// The next steps for a cause.
 pub(super) fn steps(
@@ -167,6 +170,17 @@ fn identity(pool: &CaPoolName, facts: &Facts, evidence: &Evidence) -> Vec<NextSt
         Err(Reason::NoToken(error)) => &error.origin,
         _ => &Origin::Credential,
     };
+    if let Err(Reason::Unauthenticated {
+        shown: Shown::Nobody,
+        ..
+    }) = facts.pool.as_ref().map_err(|error| &*error.reason)
+    {
+        let line = format!(
+            "certagent inspect pool {pool} --ca-endpoint {} --identity direct",
+            evidence.endpoint
+        );
+        return vec![NextStep::new("again, with an identity", &line)];
+    }
     if let Origin::Service(url) = origin {
         let what = "what answers there, and how?";
         let asking = format!("curl -sS -i {} | head -n 20", shell_word(url));

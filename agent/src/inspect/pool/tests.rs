@@ -202,6 +202,17 @@ fn the_next_steps_without_a_token_follow_from_who_gave_none() {
         told.starts_with("ls -lL --full-time token; date -u\njq -R"),
         "{told}"
     );
+    let stranger = Reason::Unauthenticated {
+        shown: Shown::Nobody,
+        message: "who?".to_owned(),
+    };
+    let report = bent(Verdict::Problem, CheckId::Identity, "", |known| {
+        known.facts.pool = Err(failure(Call::GetCaPool, stranger));
+    });
+    let [step] = report.next_steps.as_slice() else {
+        panic!("one step is enough: {:?}", report.next_steps)
+    };
+    assert!(step.command.ends_with(" --identity direct"), "{step:?}");
     let told = steps(Origin::Credential, false);
     assert!(
         told.starts_with("ls -l \"$GOOGLE_APPLICATION_CREDENTIALS\""),
