@@ -20,6 +20,7 @@ readonly all=(
   with_fs_group_the_files_are_that_groups_alone
   a_certificate_of_60_s_rotates_twice_before_the_pods_eyes
   a_pod_deleted_while_its_certificate_is_issued_leaves_nothing
+  a_driver_that_is_killed_while_it_issues_buys_one_certificate
   a_driver_that_is_killed_comes_back_and_asks_for_nothing
   a_kubelet_that_is_restarted_changes_nothing
   fifty_pods_at_once_get_fifty_certificates

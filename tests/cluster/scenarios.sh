@@ -147,6 +147,21 @@ a_pod_deleted_while_its_certificate_is_issued_leaves_nothing() {
   await 60 'the end of its directory' no_volumes
 }
 
+a_driver_that_is_killed_while_it_issues_buys_one_certificate() {
+  local before asked
+  before=$(sold)
+  asked=$(creates)
+  set_faults '{"fault": "latency", "delayMillis": 5000, "on": "CreateCertificate"}'
+  create waiting
+  await 30 'the request for its certificate' more_creates_than "$asked"
+  stop driver KILL
+  start_direct_driver
+  heal
+  ready waiting
+  [ "$(sold)" = $((before + 1)) ] || fail "$(($(sold) - before)) certificates were sold for one pod"
+  remove waiting
+}
+
 more_creates_than() { [ "$(creates)" -gt "$1" ]; }
 no_volumes() { [ -z "$(volume_directories)" ] && [ -z "$(our_mounts)" ]; }
 

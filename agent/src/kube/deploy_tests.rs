@@ -15,7 +15,7 @@ use kube::ResourceExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{DriverObject, Kind, OURS, Tokens};
+use super::{DriverObject, GROUP, Kind, OURS, Tokens};
 use crate::cli::Cli;
 
 const DRIVER: &str = "workloadcertificates.security.cloud.google.com";
@@ -152,6 +152,12 @@ fn the_node_may_read_what_it_reads_and_nothing_else() {
         assert!(names("customresourcedefinitions").contains(&kind.definition()));
     }
     assert_eq!(names("csidrivers"), [DRIVER]);
+    let objects = rules.iter().find(|rule| {
+        let groups = rule.api_groups.as_deref().unwrap_or_default();
+        groups.iter().any(|group| group == GROUP)
+    });
+    // They are followed, and never asked for one by one.
+    assert_eq!(objects.unwrap().verbs, ["list", "watch"]);
 }
 
 #[test]
