@@ -65,6 +65,7 @@ for scenario in "${scenarios[@]}"; do
   if [ "$result" = 0 ]; then
     passed=$((passed + 1))
     echo "ok $scenario ($((SECONDS - begin)) s)"
+    sed -n 's/^figure: /   /p' "$work/output"
   else
     failed=$((failed + 1))
     echo "FAILED $scenario"

@@ -272,7 +272,7 @@ it_is_renewed_with_the_token_that_the_kubelet_brings_again() {
 
 # The pod of before goes on through all of it.
 the_driver_as_a_daemonset_is_rolled_out_anew_while_a_pod_runs() {
-  local mount uid before
+  local mount uid before gap
   ctr_import "$image"
   uid=$(uid_of reflected)
   mount=$(enter grep -F " $(target "$uid") " /proc/self/mountinfo)
@@ -291,6 +291,33 @@ the_driver_as_a_daemonset_is_rolled_out_anew_while_a_pod_runs() {
   [ "$(restarts_of reflected)" = 0 ] || fail 'the pod was restarted'
   # By nothing but what the manifest says. The other pod's token comes when the kubelet brings it.
   await 120 'a healthy node' in_the_driver inspect node
+  gap=$(gap_of_an_update)
+  echo "figure: an update of the DaemonSet leaves the node without a driver for $gap ms"
+  await 20 'the registration of the updated driver' registered
+}
+
+# Milliseconds in which nobody listens at the driver's socket while the DaemonSet is rolled out anew.
+gap_of_an_update() {
+  local watcher
+  enter python3 -c '
+import os, socket, sys, time
+path, updated = sys.argv[1:]
+longest, gone = 0.0, None
+while gone is not None or not os.path.exists(updated):
+    now = time.monotonic()
+    try:
+        with socket.socket(socket.AF_UNIX) as client: client.connect(path)
+        longest, gone = max(longest, now - (gone or now)), None
+    except OSError:
+        gone = gone or now
+    time.sleep(0.005)
+print(round(longest * 1000))' "$kubelet_root/plugins/$driver/csi.sock" "$work/updated" >"$work/gap" &
+  watcher=$!
+  k -n certagent-system rollout restart daemonset/certagent-node >&2
+  k -n certagent-system rollout status daemonset/certagent-node --timeout=90s >&2
+  touch "$work/updated"
+  wait "$watcher"
+  cat "$work/gap"
 }
 
 in_the_driver() { k -n certagent-system exec daemonset/certagent-node -- /certagent "$@" | grep '^HEALTHY: '; }
