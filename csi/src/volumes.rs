@@ -324,28 +324,12 @@ impl<C: VolumeContent> Volumes<C> {
             let Some(id) = name.and_then(VolumeId::new) else {
                 continue;
             };
-            let bound = mounts.bound(&mount.mount_point, Some(&places.pods()));
-            let uid = bound.iter().find_map(|mount| {
-                let parts = places.parse_target(&mount.mount_point);
-                parts.map(|(uid, _)| uid.to_owned())
-            });
-            let is_over = {
-                let slot = self.slot(&id);
-                let mut seen = lock(&slot.seen);
-                // Also what an earlier process has bound.
-                seen.bound_for = uid.or(seen.bound_for.take());
-                match &seen.bound_for {
-                    _ if !bound.is_empty() => false,
-                    // What cannot be looked at counts as there.
-                    Some(uid) => matches!(places.pod(uid).try_exists(), Ok(false)),
-                    None => seen.asked.elapsed() >= FORGOTTEN_AFTER,
-                }
-            };
-            if !is_over {
+            if !self.is_over(&id, &mounts) {
                 continue;
             }
             let turn = self.turn(&id).await;
-            if turn.is_last_of(0) {
+            // Somebody may have asked for it meanwhile.
+            if turn.is_last_of(0) && self.is_over(&id, &Mounts::read()?) {
                 info!(volume = %id, "nobody asks for this volume any more; it is taken away");
                 if let Err(error) = self.clean_up(&id, turn, None).await {
                     warn!(volume = %id, %error, "it stays for now; that is tried again");
@@ -353,6 +337,26 @@ impl<C: VolumeContent> Volumes<C> {
             }
         }
         Ok(())
+    }
+
+    /// Nobody has the volume any more, by the mounts that there are.
+    fn is_over(&self, id: &VolumeId, mounts: &Mounts) -> bool {
+        let places = &self.settings.places;
+        let bound = mounts.bound(&places.volume(id), Some(&places.pods()));
+        let uid = bound.iter().find_map(|mount| {
+            let parts = places.parse_target(&mount.mount_point);
+            parts.map(|(uid, _)| uid.to_owned())
+        });
+        let slot = self.slot(id);
+        let mut seen = lock(&slot.seen);
+        // Also what an earlier process has bound.
+        seen.bound_for = uid.or(seen.bound_for.take());
+        match &seen.bound_for {
+            _ if !bound.is_empty() => false,
+            // What cannot be looked at counts as there.
+            Some(uid) => matches!(places.pod(uid).try_exists(), Ok(false)),
+            None => seen.asked.elapsed() >= FORGOTTEN_AFTER,
+        }
     }
 
     /// Nothing on the way to the target leads elsewhere.
