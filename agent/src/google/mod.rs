@@ -247,11 +247,10 @@ pub struct IdentityError {
 }
 
 /// Where the cause of an [`IdentityError`] is to be looked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
     /// On this machine: the credential that would have been shown.
-    #[default]
     Credential,
     /// With the service that it was shown to, at this address, and which refused it.
     Refused(String),

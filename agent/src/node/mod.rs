@@ -137,7 +137,7 @@ impl NodeContent {
                 continue;
             }
             match resume::recorded(&self.settings, &volume.dir) {
-                Some((assignment, token)) => drop(self.know(&id, assignment, token)),
+                Some(assigned) => self.know(&id, assigned),
                 None => lock(&self.known).unrecorded.push(volume),
             }
         }
@@ -154,16 +154,13 @@ impl NodeContent {
             let trust = Arc::clone(&supply.trust.borrow());
             let id = volume.dir.id.clone();
             match resume::recovered(&self.settings, &volume, &trust, self.clock.now()) {
+                // Kubelet may have said so meanwhile, and knows better.
                 Ok((assignment, token)) => {
-                    let is_told = false;
-                    drop(self.enter(
-                        &id,
-                        Entry {
-                            assignment,
-                            token,
-                            is_told,
-                        },
-                    ));
+                    lock(&self.known).entries.entry(id).or_insert(Entry {
+                        assignment,
+                        token,
+                        is_told: false,
+                    });
                 }
                 Err(problem) => error!(volume = %id, problem,
                     "this volume is not renewed until kubelet says whose it is; its files stay"),
@@ -174,45 +171,35 @@ impl NodeContent {
         }
     }
 
-    /// A pod's namespace and service account never change, and so neither does whose a volume is.
-    fn unchanged(&self, id: &CsiVolumeId, assigned: Assigned) -> Result<Assigned, FillError> {
-        let known = lock(&self.known);
-        let before = known.entries.get(id).filter(|entry| entry.is_told);
-        let before = before.map(|entry| &entry.assignment.spiffe_id);
+    /// Whose a bound volume is: what a pod's namespace and service account were, they still are.
+    /// Where that is not known yet, kubelet's word has to be one that can be believed.
+    fn confirmed(&self, id: &CsiVolumeId, assigned: Assigned) -> Result<Assigned, FillError> {
+        let before = {
+            let known = lock(&self.known);
+            let entry = known.entries.get(id).filter(|entry| entry.is_told);
+            entry.map(|entry| entry.assignment.spiffe_id.clone())
+        };
         match before {
-            Some(before) if *before != assigned.0.spiffe_id => Err(denied(format!(
-                "the volume is of {before}, and a call names {} for it",
+            None => self.check_driver_object().map(|()| assigned),
+            Some(before) if before == assigned.0.spiffe_id => Ok(assigned),
+            Some(before) => Err(denied(format!(
+                "the volume is of {before}, and a call names {} for it; whose a volume is never \
+                 changes, so delete the pod if that is wrong",
                 assigned.0.spiffe_id
             ))),
-            _ => Ok(assigned),
         }
     }
 
     /// Remembers whose the volume is. The token's place stays the same as long as the pod does.
-    fn know(
-        &self,
-        id: &CsiVolumeId,
-        assignment: Assignment,
-        token: Option<PodToken>,
-    ) -> Option<Arc<Volumes>> {
-        self.enter(
-            id,
-            Entry {
-                assignment,
-                token,
-                is_told: true,
-            },
-        )
-    }
-
-    fn enter(&self, id: &CsiVolumeId, entry: Entry) -> Option<Arc<Volumes>> {
-        {
-            let mut known = lock(&self.known);
-            known.unrecorded.retain(|volume| volume.dir.id != *id);
-            known.entries.insert(id.clone(), entry);
-        }
-        let supply = self.supply.borrow();
-        supply.as_ref().map(|supply| Arc::clone(&supply.volumes))
+    fn know(&self, id: &CsiVolumeId, (assignment, token): Assigned) {
+        let mut known = lock(&self.known);
+        known.unrecorded.retain(|volume| volume.dir.id != *id);
+        let entry = Entry {
+            assignment,
+            token,
+            is_told: true,
+        };
+        known.entries.insert(id.clone(), entry);
     }
 
     /// Whose volume it is by what kubelet says now, with the token that it brought.
@@ -292,7 +279,7 @@ impl VolumeContent for NodeContent {
         self.settled_driver_object().await?;
         let (assignment, token) = self.assign(&dir, &pod)?;
         let wanted = VolumeId::of(&assignment.path);
-        drop(self.know(&dir.id, assignment.clone(), token));
+        self.know(&dir.id, (assignment.clone(), token));
         let supplied = self.supplied().await;
         let volumes = supplied.inspect_err(|_nothing| {
             lock(&self.known).entries.remove(&dir.id);
@@ -310,8 +297,7 @@ impl VolumeContent for NodeContent {
             // Made before the look, so that no change falls between the two.
             let changed = volumes.changed();
             let now = self.clock.now();
-            let status = volumes.statuses().into_iter().find(|one| one.id == wanted);
-            match status {
+            match volumes.status(&wanted) {
                 Some(status) if status.is_valid(now) => return Ok(()),
                 Some(status) if status.is_hopeless => return Err(refused(&status)),
                 Some(_) => changed.await,
@@ -337,16 +323,14 @@ impl VolumeContent for NodeContent {
             warn!(volume = %id, "kubelet asks for a volume that nobody knows");
             return;
         };
-        let assigned = self
-            .check_driver_object()
-            .and_then(|()| self.assign(&dir, &pod))
-            .and_then(|assigned| self.unchanged(id, assigned));
-        match assigned {
+        let assigned = self.assign(&dir, &pod);
+        match assigned.and_then(|assigned| self.confirmed(id, assigned)) {
             Ok((assignment, token)) => {
                 let wanted = VolumeId::of(&assignment.path);
                 let brings_token = token.is_some();
-                if let Some(volumes) = self.know(id, assignment.clone(), token) {
-                    publish(&volumes, id, assignment);
+                self.know(id, (assignment.clone(), token));
+                if let Some(Supply { volumes, .. }) = &*self.supply.borrow() {
+                    publish(volumes, id, assignment);
                     // Nothing else that a call brings is what a renewal may have failed for.
                     if brings_token {
                         volumes.hasten_for_token(&wanted);
@@ -367,11 +351,7 @@ impl VolumeContent for NodeContent {
         let Some(supply) = self.supply.borrow().clone() else {
             return self.config.borrow().problem.clone();
         };
-        let wanted = VolumeId::of(&path);
-        let statuses = supply.volumes.statuses().into_iter();
-        statuses
-            .filter(|status| status.id == wanted)
-            .find_map(|status| status.last_error)
+        supply.volumes.status(&VolumeId::of(&path))?.last_error
     }
 
     async fn forget(&self, id: &CsiVolumeId) {

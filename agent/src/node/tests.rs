@@ -106,7 +106,7 @@ async fn whose_a_volume_is_changes_by_no_later_call_and_by_none_that_is_not_beli
         known.entries[&id].assignment.spiffe_id.to_string()
     };
     let (assignment, token) = content.assign(&dir(), &volume(&[])).unwrap();
-    drop(content.know(&id, assignment, token));
+    content.know(&id, (assignment, token));
     assert_eq!(whose(), "spiffe://p.svc.id.goog/ns/shop/sa/web");
     let mut other = volume(&[]);
     other.pod.service_account = "victim".to_owned();

@@ -136,8 +136,6 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Nobody was asked, because there was no token to show. It comes by itself: with the first
-    /// pod of a node, which must not wait for the roots after that.
     /// How long whoever was asked wants to be left alone.
     fn retry_after(&self) -> Option<SignedDuration> {
         match self {
@@ -146,6 +144,8 @@ impl SourceError {
         }
     }
 
+    /// Nobody was asked, because there was no token to show. It comes by itself: with the first
+    /// pod of a node, which must not wait for the roots after that.
     fn is_without_a_call(&self) -> bool {
         matches!(self, Self::Call(error) if matches!(error.class, Class::NoToken { .. }))
     }
@@ -220,7 +220,9 @@ impl Source {
 
     /// It is to be asked at `now`. A moment too far ahead was set before the clock was set back.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        let longest = self.refresh.unwrap_or(REFRESH).max(REFRESH);
+        let asked = self.error.as_ref().and_then(SourceError::retry_after);
+        let usual = self.refresh.unwrap_or(REFRESH).max(REFRESH);
+        let longest = usual.max(asked.unwrap_or_default());
         self.due
             .is_none_or(|due| due <= now || due > later(now, longest))
     }

@@ -59,7 +59,7 @@ fn a_source_that_was_not_asked_for_want_of_a_token_is_tried_every_5_seconds() {
 #[test]
 fn a_source_that_asks_to_be_left_alone_is_left_alone_for_as_long() {
     let mut source = Source::default();
-    for (asked, waited) in [(60, 60), (1, 10)] {
+    for (asked, waited) in [(60, 60), (1, 10), (3600, 3600)] {
         let reason = Reason::Answer {
             http: 429,
             status: Some("RESOURCE_EXHAUSTED".to_owned()),
@@ -70,6 +70,7 @@ fn a_source_that_asks_to_be_left_alone_is_left_alone_for_as_long() {
         let busy = CallError::new(Call::FetchCaCerts, &enterprise(), reason, wait);
         source.record(&endpoint(), Err(busy.into()), now());
         assert_eq!(source.due.unwrap().duration_since(now()).as_secs(), waited);
+        assert!(!source.is_due(now()), "{asked} s");
     }
 }
 

@@ -185,6 +185,12 @@ impl Volumes {
             .collect()
     }
 
+    /// One volume as it stands; none if it is not in the set.
+    pub fn status(&self, id: &VolumeId) -> Option<VolumeStatus> {
+        let set = self.lock();
+        set.entries.get(id).map(|entry| entry.status.clone())
+    }
+
     /// Resolves when the status of a volume has changed since the call.
     pub fn changed(&self) -> impl Future<Output = ()> + Send + '_ {
         self.changed.notified()
