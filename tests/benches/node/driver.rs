@@ -31,7 +31,9 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(place: &Place, name: &str, algorithm: &str) -> Self {
         let root = place.directory(name);
-        for part in ["pods", "plugins_registry", "config"] {
+        // The log has a directory of its own: what is written beside the objects wakes whoever
+        // watches them.
+        for part in ["pods", "plugins_registry", "config", "log"] {
             fs::create_dir(root.join(part)).unwrap();
         }
         write_objects(&root.join("config"), algorithm);
@@ -47,7 +49,7 @@ impl Node {
 
     /// Starts the driver and waits until it announces itself.
     pub(crate) async fn start(&self) -> Driver {
-        let log = self.root.join("log");
+        let log = self.root.join("log/driver");
         let registry = self.root.join("plugins_registry");
         let announced = registry.join(format!("{NAME}@reg.sock"));
         let start = Instant::now();
