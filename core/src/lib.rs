@@ -15,6 +15,7 @@ pub mod algorithm;
 pub mod backoff;
 pub mod bundle_endpoint;
 pub mod config;
+mod dns;
 pub mod issued;
 pub mod outcome;
 pub mod plan;

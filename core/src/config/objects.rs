@@ -10,6 +10,7 @@ use super::tree::{Node, Value};
 use super::validate::{self, ApiVersion, DeclaredWorkload};
 use super::yaml::Documents;
 use super::{Settings, Source, certificates, trust, workload};
+use crate::dns;
 
 const GOOGLE_VERSIONS: [&str; 2] = [
     "security.cloud.google.com/v1",
@@ -370,7 +371,7 @@ fn name(decoder: &mut Decoder, root: &Node, kind: Kind) -> Option<String> {
                     quote(name)
                 );
                 FieldProblem::error(FIELD, message).allowed("default")
-            } else if validate::is_dns_subdomain(name) {
+            } else if dns::is_subdomain(name) {
                 return Some(name.clone());
             } else {
                 let message = format!("{} is not a name that Kubernetes allows", quote(name));

@@ -9,7 +9,6 @@ mod workload;
 
 pub use certificates::{ApiVersion, certificates};
 pub use trust::trust;
-pub(super) use workload::is_dns_subdomain;
 pub use workload::{DeclaredWorkload, workload};
 
 use certagent_svid::TrustDomain;

@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::config::policy::{OwnerRef, VolumeSpec};
 use crate::config::problem::{Checked, FieldProblem, quote};
 use crate::config::workload::{WorkloadSpec, WorkloadVolumeSpec};
-use crate::request::SubjectMode;
+use crate::{dns, request::SubjectMode};
 
 /// A [`Workload`](crate::config::Workload) whose trust domain may still follow from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +79,8 @@ fn name(
         }
     };
     let fits = |text: &str| match kind {
-        Name::Label => text.len() <= 63 && is_label(text),
-        Name::Subdomain => is_dns_subdomain(text),
+        Name::Label => dns::is_label(text),
+        Name::Subdomain => dns::is_subdomain(text),
     };
     let message = match text {
         None => "the field is required".to_owned(),
@@ -89,20 +89,6 @@ fn name(
     };
     problems.push(FieldProblem::error(field, message).allowed(allowed));
     None
-}
-
-/// Whether `text` is an RFC 1123 subdomain, as names of Kubernetes objects are.
-pub(in crate::config) fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_label)
-}
-
-fn is_label(text: &str) -> bool {
-    !text.is_empty()
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// The path, if it is one; whether there has to be one depends on whose identity asks the CA.
