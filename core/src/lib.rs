@@ -10,8 +10,11 @@
 //! 5. [`issued::RawChain`] becomes an [`issued::IssuedChain`] by one check, or is refused.
 //! 6. [`rotation::next`] and [`backoff`]: when to ask again.
 //!
+//! Where a controller signs for nodes, [`approval`] says which of their requests it may.
+//!
 //! Everything that depends on time takes `now`.
 pub mod algorithm;
+pub mod approval;
 pub mod backoff;
 pub mod bundle_endpoint;
 pub mod config;
