@@ -1,4 +1,5 @@
 //! The command line: what can be typed, and nothing of what it does.
+mod controller;
 mod exit;
 mod inspect;
 mod node;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::trust::Fingerprint;
 
+pub(crate) use controller::ControllerArgs;
 pub(crate) use exit::Exit;
 pub(crate) use inspect::{
     InspectArgs, InspectConfigArgs, InspectNodeArgs, InspectPoolArgs, InspectSubject,
@@ -118,6 +120,15 @@ It runs as root in a DaemonSet: deploy/node.yaml.
 
 {EXIT_CODES}"))]
     Node(Box<NodeArgs>),
+    /// Approve and sign the requests of a cluster's node drivers, and render what nodes trust
+    #[command(after_help = format!("\
+Example:
+  certagent controller --trust-domain p.svc.id.goog
+
+It runs as a Deployment: deploy/controller.yaml.
+
+{EXIT_CODES}"))]
+    Controller(Box<ControllerArgs>),
     /// Wait until a directory holds a valid credential: for init containers
     #[command(after_help = format!("\
 Example:

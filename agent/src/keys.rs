@@ -15,8 +15,8 @@ use certagent_svid::{KeyError, PrivateKey};
 use p256::elliptic_curve::Generate as _;
 use pkcs8::EncodePrivateKey as _;
 use rcgen::{
-    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
-    SanType, SignatureAlgorithm,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
+    KeyUsagePurpose, SanType, SignatureAlgorithm,
 };
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use tokio::sync::Semaphore;
@@ -96,13 +96,33 @@ impl Keys {
 
 /// A PEM CSR for the plan, signed by the key: empty subject, one URI name.
 pub fn csr_pem(plan: &IssuePlan, key: &PrivateKey) -> Result<String, NewKeyError> {
+    signed(plan, key, DistinguishedName::new())
+}
+
+/// The same with the pod's UID as common name: for the cluster's controller, which looks by it whose
+/// request it is. No certificate has it.
+pub fn pod_csr_pem(
+    plan: &IssuePlan,
+    key: &PrivateKey,
+    pod_uid: &str,
+) -> Result<String, NewKeyError> {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, pod_uid);
+    signed(plan, key, subject)
+}
+
+fn signed(
+    plan: &IssuePlan,
+    key: &PrivateKey,
+    subject: DistinguishedName,
+) -> Result<String, NewKeyError> {
     let failed = |reason| NewKeyError::Csr {
         spiffe_id: plan.spiffe_id.to_string(),
         reason,
     };
     let mut signer = signer(plan.algorithm, key).map_err(failed)?;
     let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name = subject;
     let uri = plan.spiffe_id.to_string().try_into().map_err(failed)?;
     params.subject_alt_names = vec![SanType::URI(uri)];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -16,6 +16,7 @@ pub mod cas;
 mod cli;
 pub mod clock;
 pub mod config;
+pub mod controller;
 pub mod crash;
 pub mod google;
 pub mod held;

@@ -41,6 +41,9 @@ pub enum Attempt<'a> {
 pub enum Class {
     /// The service is busy and sold nothing: the same pool, later.
     Busy,
+    /// Whoever decides about the request itself said no for good: nothing was sold for it, and
+    /// nothing will be.
+    Declined,
     /// We may not; a permission is missing, or we are not known, also with a fresh token.
     Denied,
     /// `ALREADY_EXISTS`: our own ids were carried out before, on a first sending too, for nobody
@@ -162,9 +165,11 @@ impl Class {
     /// How soon it is worth trying again, if nothing else is to be done.
     pub fn pace(self) -> Pace {
         match self {
-            Self::Denied | Self::Invalid | Self::Refused | Self::NoToken { is_permanent: true } => {
-                Pace::Slow
-            }
+            Self::Declined
+            | Self::Denied
+            | Self::Invalid
+            | Self::Refused
+            | Self::NoToken { is_permanent: true } => Pace::Slow,
             Self::Busy
             | Self::Exists
             | Self::Lost
@@ -180,6 +185,7 @@ impl Class {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "busy",
+            Self::Declined => "declined",
             Self::Denied => "denied",
             Self::Exists => "exists",
             Self::Invalid => "invalid",
@@ -209,6 +215,7 @@ pub fn rule(class: Class, sending: Sending, budget: Budget) -> Ruling {
 
         (Class::Exists, First | Replay, _) => (Adopt, Kept),
         (Class::Lost, First | Replay, _) => (NewKey, Abandoned),
+        (Class::Declined, _, _) => (NewKey, Dropped),
 
         (Class::Unknown, First | Replay, Left | SpentAlone) => (SamePool, KeptOpen),
         (Class::Unknown, First | Replay, Spent) => (NextPool, Abandoned),
@@ -230,7 +237,9 @@ pub fn rule(class: Class, sending: Sending, budget: Budget) -> Ruling {
     };
     let pace = match (sending, budget) {
         // What may have been sold is asked for while there is time for it.
-        (Replay, Left) if !matches!(class, Class::NoToken { .. }) => Pace::Backoff,
+        (Replay, Left) if !matches!(class, Class::NoToken { .. } | Class::Declined) => {
+            Pace::Backoff
+        }
         _ => class.pace(),
     };
     Ruling { next, fate, pace }

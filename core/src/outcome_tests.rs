@@ -2,8 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-const CLASSES: [Class; 10] = [
+const CLASSES: [Class; 11] = [
     Class::Busy,
+    Class::Declined,
     Class::Denied,
     Class::Exists,
     Class::Invalid,

@@ -27,6 +27,9 @@ pub enum RequestForm {
     Config,
     /// `pemCsr`: for a pool that forbids config-based issuance.
     PemCsr,
+    /// A `CertificateSigningRequest` of Kubernetes: the body is its PEM CSR, and what CA Service is
+    /// asked for is up to the controller that signs it.
+    Kubernetes,
 }
 
 /// Who decides which name is in a certificate (`SubjectRequestMode` in privateca v1,
@@ -57,7 +60,7 @@ pub struct PreparedRequest {
     pub certificate_id: String,
     /// Query parameter `requestId`: a UUID, derived from pool and public key.
     pub request_id: String,
-    /// The exact JSON body.
+    /// The exact body: JSON, or the PEM CSR.
     pub body: String,
     /// What the request asks for.
     pub plan: IssuePlan,
@@ -78,15 +81,40 @@ impl PreparedRequest {
         csr_pem: &str,
         now: Timestamp,
     ) -> Self {
+        Self::derived(plan, pool, form, public_key, csr_pem, now)
+    }
+
+    /// Prepares the request that CA Service is sent for a `CertificateSigningRequest` of a cluster,
+    /// with ids derived from the pool and the object's UID: whoever signs that object, and however
+    /// often, asks for the same certificate.
+    pub fn for_object(
+        plan: IssuePlan,
+        pool: CaPoolName,
+        form: RequestForm,
+        uid: &str,
+        csr_pem: &str,
+        now: Timestamp,
+    ) -> Self {
+        Self::derived(plan, pool, form, uid.as_bytes(), csr_pem, now)
+    }
+
+    fn derived(
+        plan: IssuePlan,
+        pool: CaPoolName,
+        form: RequestForm,
+        unique: &[u8],
+        csr_pem: &str,
+        now: Timestamp,
+    ) -> Self {
         let digest = Sha256::new()
             .chain_update(pool.resource_name())
             .chain_update([0])
-            .chain_update(public_key)
+            .chain_update(unique)
             .finalize();
         Self {
             certificate_id: format!("certagent-{}", hex(&digest[..20])),
             request_id: Uuid::new_v5(&NAMESPACE, &digest).to_string(),
-            body: body(&plan, form, csr_pem).to_string(),
+            body: body(&plan, form, csr_pem),
             plan,
             pool,
             created_at: now,
@@ -101,17 +129,26 @@ impl PreparedRequest {
     }
 }
 
+/// What is sent.
+fn body(plan: &IssuePlan, form: RequestForm, csr_pem: &str) -> String {
+    let is_config = match form {
+        RequestForm::Config => true,
+        RequestForm::PemCsr => false,
+        RequestForm::Kubernetes => return csr_pem.to_owned(),
+    };
+    certificate(plan, is_config, csr_pem).to_string()
+}
+
 /// The Certificate resource of the REST API (privateca v1, resources.proto), as JSON.
-fn body(plan: &IssuePlan, form: RequestForm, csr_pem: &str) -> serde_json::Value {
+fn certificate(plan: &IssuePlan, is_config: bool, csr_pem: &str) -> serde_json::Value {
     let lifetime = format!("{}s", plan.validity.as_secs());
     // Names that the service would ignore are not sent.
     let (subject_mode, names) = match plan.subject_mode {
         SubjectMode::Default => (None, json!({ "uris": [plan.spiffe_id.to_string()] })),
         SubjectMode::ReflectedSpiffe => (Some("REFLECTED_SPIFFE"), json!({})),
     };
-    let mut body = match form {
-        RequestForm::PemCsr => json!({ "lifetime": lifetime, "pemCsr": csr_pem }),
-        RequestForm::Config => json!({
+    let mut body = if is_config {
+        json!({
             "lifetime": lifetime,
             "config": {
                 "subjectConfig": { "subject": {}, "subjectAltName": names },
@@ -127,7 +164,9 @@ fn body(plan: &IssuePlan, form: RequestForm, csr_pem: &str) -> serde_json::Value
                 },
                 "publicKey": { "format": "PEM", "key": STANDARD.encode(csr_pem) },
             },
-        }),
+        })
+    } else {
+        json!({ "lifetime": lifetime, "pemCsr": csr_pem })
     };
     if let Some(mode) = subject_mode {
         body["subjectMode"] = json!(mode);

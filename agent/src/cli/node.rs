@@ -9,6 +9,9 @@ use clap::Args;
 use super::{CaArgs, ExchangeArgs, value};
 use crate::{google::IdentityMode, trust::Fingerprint};
 
+/// The signer of the guide: `kubectl get csr --field-selector=spec.signerName=…`.
+pub(crate) const SIGNER: &str = "spiffe.gke.io/spiffe-leaf-signer";
+
 /// A driver, its places, and whence it has its configuration.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DriverArgs {
@@ -46,6 +49,11 @@ pub(crate) struct NodeArgs {
     /// Which driver it is, and where.
     #[command(flatten)]
     pub(crate) driver: DriverArgs,
+    /// The signer whose controller issues the certificates
+    #[arg(long, value_name = "NAME", env = "CERTAGENT_SIGNER_NAME")]
+    #[arg(default_value = SIGNER, value_parser = value::signer)]
+    #[arg(help_heading = "Without --identity")]
+    pub(crate) signer_name: String,
     /// How CA Service is reached.
     #[command(flatten)]
     pub(crate) ca: CaArgs,
@@ -94,6 +102,11 @@ pub(crate) struct NodeArgs {
 }
 
 impl NodeArgs {
+    /// Certificates come by way of the cluster's controller: nobody said who asks CA Service.
+    pub(crate) fn by_controller(&self) -> bool {
+        self.ca.identity.is_none() && !self.unsafe_node_identity
+    }
+
     /// What the objects are read with.
     pub(crate) fn settings(&self) -> Settings {
         Settings {

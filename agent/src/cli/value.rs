@@ -40,9 +40,32 @@ pub(super) enum ValueError {
         /// What the parser said.
         reason: String,
     },
+    /// Not the name of a signer.
+    #[error(
+        "a signer is named by a domain and a path, such as {}",
+        super::node::SIGNER
+    )]
+    Signer,
     /// An empty path.
     #[error("an empty path; name a file or directory")]
     EmptyPath,
+}
+
+/// As the API server takes it: a domain of at least two labels, and a path.
+pub(super) fn signer(text: &str) -> Result<String, ValueError> {
+    let is_label = |label: &str| {
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !label.is_empty() && label.chars().all(is_plain)
+    };
+    let is_signer = text.len() <= 571
+        && text.split_once('/').is_some_and(|(domain, path)| {
+            domain.contains('.') && domain.split('.').all(is_label) && path.split('.').all(is_label)
+        });
+    if is_signer {
+        Ok(text.to_owned())
+    } else {
+        Err(ValueError::Signer)
+    }
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {

@@ -1,7 +1,7 @@
 //! The configuration follows the two objects of a cluster.
 use std::sync::Arc;
 
-use certagent_core::config::{Problem, Settings, Severity, Source};
+use certagent_core::config::{Problem, Settings, Severity, Source, TrustPolicy};
 use futures::{Stream, StreamExt as _, pin_mut, stream};
 use jiff::SignedDuration;
 use kube::{
@@ -19,6 +19,7 @@ use crate::{
     admin::Metrics,
     clock::SharedClock,
     kube::{GROUP, Kind, Trouble, VERSION, answer},
+    trust::rendered,
     volume::StateDir,
 };
 
@@ -45,6 +46,8 @@ pub struct ClusterState {
     pub problem: Option<String>,
     /// The API server was asked a moment ago, and may answer any moment.
     pub is_settling: bool,
+    /// The trust that the controller has rendered last; none before it has for the first time.
+    pub rendered: Option<Arc<TrustPolicy>>,
 }
 
 /// Follows `WorkloadCertificateConfig/default` and `TrustConfig/default`.
@@ -138,6 +141,7 @@ struct Follower {
     wrong: Option<String>,
     activation: Option<(Activation, watch::Receiver<Arc<ActiveConfig>>)>,
     has_tried_earlier: bool,
+    rendered: Option<Arc<TrustPolicy>>,
     sender: watch::Sender<ClusterState>,
 }
 
@@ -198,6 +202,7 @@ impl Follower {
             active: None,
             problem: Some(NO_ANSWER.to_owned()),
             is_settling: true,
+            rendered: None,
         });
         let follower = Self {
             settings,
@@ -208,6 +213,7 @@ impl Follower {
             wrong: None,
             activation: None,
             has_tried_earlier: false,
+            rendered: None,
             sender,
         };
         (follower, receiver)
@@ -244,6 +250,9 @@ impl Follower {
         match event {
             Ok(object) => {
                 self.objects.observe(kind, object.as_ref());
+                if let (Kind::Trust, Some(object)) = (kind, &object) {
+                    self.take_rendered(object);
+                }
                 if let Some(found) = self.objects.found(&self.settings) {
                     self.activate(found);
                 }
@@ -251,6 +260,19 @@ impl Follower {
             Err(_) => self.resume(),
         }
         self.publish();
+    }
+
+    /// What was rendered stays when an object is written anew, or wrongly.
+    fn take_rendered(&mut self, object: &DynamicObject) {
+        match rendered::parse(object.data.get("status")) {
+            Ok(None) => {}
+            Ok(Some(policy)) => {
+                if self.rendered.as_deref() != Some(&policy) {
+                    self.rendered = Some(Arc::new(policy));
+                }
+            }
+            Err(error) => warn!(%error, "the trust that was rendered before stays in force"),
+        }
     }
 
     fn activate(&mut self, found: Found) {
@@ -314,6 +336,7 @@ impl Follower {
             active: active.map(|(_, active)| Arc::clone(&active.borrow())),
             problem: self.problem(),
             is_settling: !self.has_tried_earlier,
+            rendered: self.rendered.clone(),
         };
         // What is wrong with the objects themselves is told by who makes them active.
         let is_told = now.active.is_some() && self.troubles.iter().all(Option::is_none);

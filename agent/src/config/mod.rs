@@ -27,6 +27,19 @@ pub struct ActiveConfig {
     pub version: u64,
 }
 
+impl ActiveConfig {
+    /// The same with the first pool alone: for whoever leaves the choice of the pool to the
+    /// controller, and only has to name one.
+    pub fn with_first_pool(&self) -> Self {
+        let mut config = (*self.config).clone();
+        config.certificates.pools.truncate(1);
+        Self {
+            config: Arc::new(config),
+            ..self.clone()
+        }
+    }
+}
+
 /// A configuration that cannot be used, and nothing to use instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration cannot be used:{}", list(problems))]

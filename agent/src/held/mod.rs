@@ -262,6 +262,7 @@ impl Held {
         Behalf {
             caller: self.caller.clone(),
             priority: self.priority(now),
+            pod: self.pod.clone(),
         }
     }
 

@@ -329,5 +329,6 @@ fn behalf() -> Behalf {
     Behalf {
         caller: Caller::Agent,
         priority: Priority::New,
+        pod: None,
     }
 }

@@ -13,12 +13,14 @@ use certagent_svid::{SpiffeId, TrustBundle, TrustDomain};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::{cas::CallError, google::Caller, schedule::Priority};
+use crate::{cas::CallError, google::Caller, schedule::Priority, volume::PodRecord};
 
 pub mod cas;
+pub mod csr;
 mod facts;
 
 pub use cas::CasIssuer;
+pub use csr::{CsrError, CsrIssuer, CsrTrouble};
 
 /// On whose behalf a certificate is asked for, and how urgent it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Behalf {
     pub caller: Caller,
     /// Who goes first when a pool is busy.
     pub priority: Priority,
+    /// The pod, where the volume is one's.
+    pub pod: Option<PodRecord>,
 }
 
 /// Gets certificates from somewhere.
@@ -89,6 +93,9 @@ pub enum IssueError {
     /// A call failed.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The cluster's API server, or the controller behind it, gave none.
+    #[error(transparent)]
+    Csr(Box<CsrError>),
     /// The pool asked to be left alone for longer than a request waits; nothing was sent.
     #[error(
         "the CA pool {pool} wants to be left alone for another {wait:?} because a quota is used up, so nothing was sent; it is asked again after that, and more CAs, longer lifetimes or a fallback pool help"
@@ -221,6 +228,7 @@ impl IssueError {
     pub fn class(&self) -> Class {
         match self {
             Self::Call(error) => error.class,
+            Self::Csr(error) => error.trouble.class(),
             Self::Away { .. } => Class::Unreachable,
             Self::Closed { .. }
             | Self::NotAnchored(_)
@@ -249,6 +257,7 @@ impl IssueError {
     pub fn pool(&self) -> &CaPoolName {
         match self {
             Self::Call(error) => &error.pool,
+            Self::Csr(error) => &error.pool,
             Self::NotAnchored(error) => &error.issuing,
             Self::Away { pool }
             | Self::Closed { pool, .. }

@@ -12,7 +12,7 @@ mod trouble;
 pub use client::{ClientError, client};
 pub use crds::{Foreign, Verdict};
 pub use csi_driver::{DriverObject, Tokens};
-pub(crate) use trouble::{Trouble, answer};
+pub(crate) use trouble::{Trouble, answer, within};
 
 /// The API group of the two objects.
 pub const GROUP: &str = "security.cloud.google.com";

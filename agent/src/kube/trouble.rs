@@ -15,13 +15,19 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) async fn answer<T>(
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Trouble> {
-    match tokio::time::timeout(DEADLINE, call).await {
-        Ok(answer) => answer.map_err(|error| Trouble::from(&error)),
-        Err(_elapsed) => {
+    within(call).await?.map_err(|error| Trouble::from(&error))
+}
+
+/// The same for whoever looks at the answer's status.
+pub(crate) async fn within<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<Result<T, kube::Error>, Trouble> {
+    tokio::time::timeout(DEADLINE, call)
+        .await
+        .map_err(|_elapsed| {
             let seconds = DEADLINE.as_secs();
-            Err(Trouble::Unreachable(format!("no answer in {seconds} s")))
-        }
-    }
+            Trouble::Unreachable(format!("no answer in {seconds} s"))
+        })
 }
 
 /// Why an object cannot be read now.

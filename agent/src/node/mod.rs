@@ -36,6 +36,11 @@ use crate::{
 /// What GKE's users know from the events of their pods.
 const NO_CONFIG: &str = "caPEM is nil (check active WorkloadCertificateConfig)";
 
+/// Why nodes have nothing to check certificates by.
+const NO_ROOTS: &str = "the status of TrustConfig/default has no rendered roots; its conditions say \
+    why (kubectl get trustconfig default -o yaml), and if it has none, look whether `certagent \
+    controller` runs";
+
 /// What a call is told whose volume went while it waited.
 const GIVEN_UP: &str = "the volume was given up meanwhile";
 
@@ -51,6 +56,8 @@ pub struct NodeSettings {
     pub subject_mode: SubjectMode,
     /// Which of a pod's tokens is exchanged; if there is only one, that.
     pub token_audience: Option<String>,
+    /// Certificates and trust come by way of the cluster's controller.
+    pub by_controller: bool,
 }
 
 /// What supplies volumes, once there is a configuration.
@@ -257,6 +264,9 @@ impl NodeContent {
                 if config.active.is_none() && !config.is_settling {
                     return Err(self.no_config());
                 }
+                if config.active.is_some() && self.lacks_roots(&config) {
+                    return Err(denied(format!("{NO_CONFIG}: {NO_ROOTS}")));
+                }
             }
             let changed = tokio::select! {
                 changed = supply.changed() => changed,
@@ -264,6 +274,11 @@ impl NodeContent {
             };
             changed.map_err(|_ending| unavailable("the driver is ending".to_owned()))?;
         }
+    }
+
+    /// The controller has not rendered the roots yet that nodes go by.
+    fn lacks_roots(&self, config: &ClusterState) -> bool {
+        self.settings.by_controller && config.rendered.is_none() && !config.is_settling
     }
 
     /// Why there is nothing to fill volumes by.

@@ -11,6 +11,7 @@ pub(in crate::node) fn settings(audience: Option<&str>) -> NodeSettings {
         trust_domain: certagent_svid::TrustDomain::new("p.svc.id.goog").unwrap(),
         subject_mode: SubjectMode::ReflectedSpiffe,
         token_audience: audience.map(str::to_owned),
+        by_controller: false,
     }
 }
 

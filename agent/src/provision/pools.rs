@@ -6,7 +6,7 @@ use certagent_core::{
     outcome::{self, Budget, Next, Pace, Sending},
     plan::{IssuePlan, PlanError},
     pool::CaPoolName,
-    request::PreparedRequest,
+    request::{PreparedRequest, RequestForm},
 };
 use certagent_svid::{PrivateKey, TrustBundle, verify::VerifyError};
 use jiff::{SignedDuration, Timestamp};
@@ -266,7 +266,10 @@ async fn prepare(
     let ready = ready.map_err(Failed::looked)?;
     // Made before the wait for the quota: an RSA key takes its time, too.
     let key = context.keys.generate(plan.algorithm).await?;
-    let csr = keys::csr_pem(plan, &key)?;
+    let csr = match (ready.form, &behalf.pod) {
+        (RequestForm::Kubernetes, Some(pod)) => keys::pod_csr_pem(plan, &key, &pod.uid)?,
+        _ => keys::csr_pem(plan, &key)?,
+    };
     let admitted = context.issuer.admit(pool, &behalf).await;
     admitted.map_err(Failed::looked)?;
     let now = context.clock.now();

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{
-    engine::{Engine, EngineOptions},
+    cas::CasOptions,
+    engine::{Asking, Engine},
     once,
 };
 use crate::{
@@ -91,16 +92,16 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         cancel.clone(),
     )?;
     let tokens = token_files(config.clone());
-    let options = EngineOptions {
+    let asking = Asking::Cas(CasOptions {
         endpoint,
         identity,
         tokens,
         roots,
         distrust,
         quota_share,
-    };
+    });
     let engine = Engine::start(
-        options,
+        asking,
         config.clone(),
         state,
         Arc::clone(&metrics),

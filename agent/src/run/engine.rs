@@ -2,40 +2,38 @@
 //! set of volumes.
 use std::sync::Arc;
 
+use ::kube::Client;
 use anyhow::Result;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
+use super::cas::{Cas, CasOptions};
 use crate::{
     admin::Metrics,
-    cas::{CasClient, Endpoint, Roots},
     clock::SharedClock,
     config::ActiveConfig,
-    google::{IdentityChoice, SubjectTokens},
-    issuer::CasIssuer,
+    issuer::{CsrIssuer, Issuer},
     keys::Keys,
-    limit::Limiter,
     provision::Context,
-    trust::{Distrust, EndpointClient, Sources, Trust, TrustTask, wait_ready},
+    trust::Trust,
     volume::StateDir,
     volumes::Volumes,
 };
 
-/// Whom an engine asks, and as whom.
-pub(super) struct EngineOptions {
-    /// The CA Service endpoint.
-    pub(super) endpoint: Endpoint,
-    /// Who the agent is to Google.
-    pub(super) identity: IdentityChoice,
-    /// The workloads' own tokens.
-    pub(super) tokens: SubjectTokens,
-    /// The CA certificates that https servers are checked by.
-    pub(super) roots: Roots,
-    /// Roots of workloads that are in no bundle.
-    pub(super) distrust: Distrust,
-    /// The share of each pool's quota that is taken, in percent.
-    pub(super) quota_share: u8,
+/// Whom an engine asks for certificates.
+pub(super) enum Asking {
+    /// CA Service itself.
+    Cas(CasOptions),
+    /// The cluster's controller, by way of the API server: no client of the CA and no identity at
+    /// Google is built.
+    Cluster {
+        /// The API server.
+        client: Client,
+        /// The name of the signer.
+        signer: String,
+        /// What the controller has rendered.
+        trust: watch::Receiver<Arc<Trust>>,
+    },
 }
 
 /// An engine at work.
@@ -49,7 +47,7 @@ pub(super) struct Engine {
 impl Engine {
     /// Builds the parts in order and starts them. The set of volumes is empty.
     pub(super) async fn start(
-        options: EngineOptions,
+        asking: Asking,
         config: watch::Receiver<Arc<ActiveConfig>>,
         state: Arc<StateDir>,
         metrics: Arc<Metrics>,
@@ -57,45 +55,25 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<Self> {
         raise_open_files();
-        let EngineOptions {
-            endpoint,
-            identity,
-            tokens,
-            roots,
-            distrust,
-            quota_share,
-        } = options;
-        let identity = identity.identity(&roots, &clock, tokens)?;
-        let client = CasClient::with_roots(&endpoint, &roots, identity)?;
-        let sources = Sources {
-            pools: client.clone(),
-            endpoints: EndpointClient::new(&roots)?,
+        let mut tasks = Vec::new();
+        let (issuer, trust): (Arc<dyn Issuer>, _) = match asking {
+            Asking::Cluster {
+                client,
+                signer,
+                trust,
+            } => {
+                let issuer = CsrIssuer::new(client, signer, Arc::clone(&clock));
+                metrics.watch_trust(trust.clone());
+                (Arc::new(issuer), trust)
+            }
+            Asking::Cas(options) => {
+                let (config, state) = (config.clone(), Arc::clone(&state));
+                let (metrics, clock) = (Arc::clone(&metrics), Arc::clone(&clock));
+                let cas = Cas::start(options, config, state, metrics, clock, cancel).await?;
+                tasks.push(cas.task);
+                (cas.issuer, cas.trust)
+            }
         };
-        if let Err(error) = state.save_distrust(&distrust) {
-            warn!(%error, "`inspect` will not know what --distrust names");
-        }
-        let (trust_task, mut trust) = TrustTask::new(
-            sources,
-            distrust,
-            Arc::clone(&state),
-            Arc::clone(&clock),
-            config.clone(),
-        );
-        metrics.watch_trust(trust.clone());
-        let trust_task = tokio::spawn(trust_task.run(cancel.clone()));
-        // With or without an answer: what is not known yet is asked for again.
-        if let Some(Err(stopped)) = cancel.run_until_cancelled(wait_ready(&mut trust)).await
-            && !cancel.is_cancelled()
-        {
-            return Err(stopped.into());
-        }
-        let limiter = Limiter::new(Arc::clone(&clock), quota_share, Arc::clone(&metrics));
-        let issuer = Arc::new(CasIssuer::new(
-            client,
-            Arc::clone(&clock),
-            Arc::new(limiter),
-            trust.clone(),
-        ));
         let context = Context {
             clock,
             issuer,
@@ -105,11 +83,11 @@ impl Engine {
             metrics,
         };
         let volumes = Arc::new(Volumes::new(context, state));
-        let run = tokio::spawn(Arc::clone(&volumes).run(cancel.clone()));
+        tasks.push(tokio::spawn(Arc::clone(&volumes).run(cancel.clone())));
         Ok(Self {
             volumes,
             trust,
-            tasks: vec![trust_task, run],
+            tasks,
         })
     }
 }

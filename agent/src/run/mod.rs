@@ -1,5 +1,9 @@
 //! One function per command, and the one place where a command begins and ends.
 pub mod agent;
+mod alone;
+mod cas;
+pub mod controller;
+mod controller_flags;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod engine;
@@ -39,6 +43,9 @@ use crate::{
 
 /// Work on blocking threads (an RSA key) may last so long after everything else has ended.
 const GRACE: Duration = Duration::from_millis(300);
+
+/// What is told of a task that did not end as it should.
+const ENDED_BADLY: &str = "a task ended badly";
 
 /// The wrong command line for this build or this machine: exits with [`Exit::Usage`].
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +92,7 @@ fn run(cli: Cli) -> Result<Exit> {
     match cli.command {
         Command::Run(args) => block_on(run_agent(*args, clock)),
         Command::Node(args) => block_on(node_flags::run(*args, clock)),
+        Command::Controller(args) => block_on(controller_flags::run(*args, clock)),
         Command::Wait(args) => block_on(inspect::wait(args, clock)),
         Command::Inspect(args) => inspect::inspect(args, clock),
         Command::Validate(args) => validate::run(args),

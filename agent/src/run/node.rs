@@ -3,33 +3,30 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use ::kube::Client;
 use anyhow::{Context as _, Result, bail};
-use certagent_core::config::Settings;
+use certagent_core::config::{Settings, TrustPolicy};
 use certagent_csi::{Driver, DriverSettings, Registration};
-use jiff::SignedDuration;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::engine::{Engine, EngineOptions};
+use super::{
+    ENDED_BADLY,
+    alone::alone,
+    cas::CasOptions,
+    engine::{Asking, Engine},
+};
 use crate::{
     admin::{self, Metrics, Readiness},
     cas::{Endpoint, Roots},
     clock::SharedClock,
     config::{ActiveConfig, ClusterConfig, ClusterState, ConfigFiles},
     google::IdentityChoice,
-    kube::{self, DriverObject, Tokens, Verdict, crds},
+    kube::{self, DriverObject, Tokens},
     node::{NodeContent, NodeSettings, Supply},
     status::VolumeStatus,
-    trust::Distrust,
+    trust::{Distrust, rendered::RenderedTrust},
     volume::StateDir,
 };
-
-/// The API server is waited for so long before the driver serves.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(1);
-/// So often it is asked after that, until it answers.
-const AGAIN: SignedDuration = SignedDuration::from_secs(30);
-
-const ENDED_BADLY: &str = "a task ended badly";
 
 /// Where the two objects are.
 #[derive(Clone, Debug)]
@@ -40,6 +37,26 @@ pub enum ConfigSource {
     Files(ConfigFiles),
 }
 
+/// Who is asked for certificates.
+pub enum Issuing {
+    /// The cluster's controller, which signs `CertificateSigningRequest`s.
+    Controller {
+        /// The name of its signer.
+        signer: String,
+    },
+    /// CA Service.
+    Cas {
+        /// Its endpoint.
+        endpoint: Endpoint,
+        /// Who asks.
+        identity: IdentityChoice,
+        /// The CA certificates that https servers are checked by.
+        roots: Roots,
+        /// The share of each pool's quota that this node takes, in percent, 1 to 100.
+        quota_share: u8,
+    },
+}
+
 /// What `certagent node` was told.
 pub struct NodeOptions {
     /// Where the two objects are.
@@ -48,16 +65,10 @@ pub struct NodeOptions {
     pub driver: DriverSettings,
     /// Whose certificates pods get.
     pub node: NodeSettings,
-    /// The CA Service endpoint.
-    pub endpoint: Endpoint,
-    /// Who asks for the pods' certificates.
-    pub identity: IdentityChoice,
-    /// The CA certificates that https servers are checked by.
-    pub roots: Roots,
+    /// Who is asked for the pods' certificates.
+    pub issuing: Issuing,
     /// Roots of workloads that are in no bundle.
     pub distrust: Distrust,
-    /// The share of each pool's quota that this node takes, in percent, 1 to 100.
-    pub quota_share: u8,
     /// Run also by objects of the cluster that are another installation's.
     pub adopt_foreign: bool,
     /// How the API server is reached, if not as usual.
@@ -76,11 +87,8 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
         config,
         driver,
         node,
-        endpoint,
-        identity,
-        roots,
+        issuing,
         distrust,
-        quota_share,
         adopt_foreign,
         kubeconfig,
         state_dir,
@@ -114,7 +122,7 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
             DriverObject::watch(client.clone(), &name, tokens, cancel.clone())
         }
     };
-    let config = match (config, client) {
+    let config = match (config, client.clone()) {
         (ConfigSource::Files(files), _) => {
             let (state, metrics) = (&state, Arc::clone(&metrics));
             let files = files.start(state, metrics, Arc::clone(&clock), cancel.clone())?;
@@ -138,13 +146,31 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
     content.resume(found);
     let content = Arc::new(content);
     let starting = Starting {
-        options: EngineOptions {
-            endpoint,
-            identity,
-            tokens: content.tokens(),
-            roots,
-            distrust,
-            quota_share,
+        asking: match (issuing, client) {
+            (Issuing::Controller { signer }, Some(client)) => Begin::Cluster {
+                client,
+                signer,
+                distrust,
+            },
+            (Issuing::Controller { .. }, None) => {
+                bail!("without an API server there is no controller to ask: give --identity")
+            }
+            (
+                Issuing::Cas {
+                    endpoint,
+                    identity,
+                    roots,
+                    quota_share,
+                },
+                _,
+            ) => Begin::Cas(CasOptions {
+                endpoint,
+                identity,
+                tokens: content.tokens(),
+                roots,
+                distrust,
+                quota_share,
+            }),
         },
         state,
         metrics: Arc::clone(&metrics),
@@ -172,51 +198,6 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
         ended.await.context(ENDED_BADLY)??;
     }
     Ok(served?)
-}
-
-/// Refuses to run beside another driver of the same name, or by objects whose form is another's.
-///
-/// The API server is waited for only shortly: pods that run must go on, and those that end must go,
-/// also while it does not answer. The task that is given back then goes on asking, and ends the
-/// driver if it has to.
-async fn alone(
-    client: Client,
-    driver: String,
-    clock: &SharedClock,
-    cancel: &CancellationToken,
-) -> Result<Option<JoinHandle<Result<()>>>> {
-    let (asking, cancel) = (Arc::clone(clock), cancel.clone());
-    let mut task = tokio::spawn(async move {
-        let refused = refuse_foreign(&client, &driver, &asking);
-        let result = cancel.run_until_cancelled(refused).await.unwrap_or(Ok(()));
-        if result.is_err() {
-            cancel.cancel();
-        }
-        result
-    });
-    let patience = clock.now().saturating_add(PATIENCE).unwrap_or_default();
-    tokio::select! {
-        ended = &mut task => ended.context(ENDED_BADLY)?.map(|()| None),
-        () = clock.sleep_until(patience) => Ok(Some(task)),
-    }
-}
-
-async fn refuse_foreign(client: &Client, driver: &str, clock: &SharedClock) -> Result<()> {
-    let mut is_told = false;
-    loop {
-        match crds::check(client.clone(), driver).await {
-            Verdict::Ours => return Ok(()),
-            Verdict::Foreign(foreign) => bail!("{foreign}"),
-            Verdict::Unknown { message } => {
-                if !is_told {
-                    warn!("whether this driver is alone of its name is not known yet: {message}");
-                }
-                is_told = true;
-                let again = clock.now().saturating_add(AGAIN).unwrap_or_default();
-                clock.sleep_until(again).await;
-            }
-        }
-    }
 }
 
 /// What kubelet has to bring.
@@ -253,6 +234,7 @@ fn follow_files(
         active: Some(Arc::clone(active)),
         problem: active.problem.clone(),
         is_settling: false,
+        rendered: None,
     };
     let (sender, receiver) = watch::channel(state(&active.borrow()));
     let task = tokio::spawn(async move {
@@ -265,9 +247,46 @@ fn follow_files(
     (receiver, task)
 }
 
+/// Whom the engine will ask.
+enum Begin {
+    Cas(CasOptions),
+    Cluster {
+        client: Client,
+        signer: String,
+        distrust: Distrust,
+    },
+}
+
+impl Begin {
+    /// Nodes that ask the controller go by what it has rendered, too.
+    fn needs_rendered(&self) -> bool {
+        matches!(self, Self::Cluster { .. })
+    }
+
+    fn by_cluster(self, rendered: Option<&TrustPolicy>) -> Result<(Asking, Option<RenderedTrust>)> {
+        match self {
+            Self::Cas(options) => Ok((Asking::Cas(options), None)),
+            Self::Cluster {
+                client,
+                signer,
+                distrust,
+            } => {
+                let rendered = rendered.context("there is no rendered trust")?;
+                let (renderer, trust) = RenderedTrust::new(rendered, distrust);
+                let asking = Asking::Cluster {
+                    client,
+                    signer,
+                    trust,
+                };
+                Ok((asking, Some(renderer)))
+            }
+        }
+    }
+}
+
 /// What an engine starts from when there is a configuration.
 struct Starting {
-    options: EngineOptions,
+    asking: Begin,
     state: Arc<StateDir>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
@@ -282,21 +301,33 @@ impl Starting {
         content: Arc<NodeContent>,
         cancel: CancellationToken,
     ) -> Result<()> {
-        let there = async {
-            let state = config.wait_for(|state| state.active.is_some()).await;
-            state.ok().and_then(|state| state.active.clone())
-        };
-        let Some(Some(first)) = cancel.run_until_cancelled(there).await else {
-            return Ok(());
-        };
-        let (sender, active) = watch::channel(first);
         let Starting {
-            options,
+            asking,
             state,
             metrics,
             clock,
         } = self;
-        let engine = Engine::start(options, active, state, metrics, clock, &cancel).await;
+        let needs_rendered = asking.needs_rendered();
+        let there = async {
+            let is_enough = |state: &ClusterState| {
+                state.active.is_some() && (state.rendered.is_some() || !needs_rendered)
+            };
+            let state = config.wait_for(is_enough).await.ok()?;
+            Some((state.active.clone()?, state.rendered.clone()))
+        };
+        let Some(Some((mut last, rendered))) = cancel.run_until_cancelled(there).await else {
+            return Ok(());
+        };
+        let for_us = |active: &Arc<ActiveConfig>| {
+            if needs_rendered {
+                Arc::new(active.with_first_pool())
+            } else {
+                Arc::clone(active)
+            }
+        };
+        let (asking, renderer) = asking.by_cluster(rendered.as_deref())?;
+        let (sender, active) = watch::channel(for_us(&last));
+        let engine = Engine::start(asking, active, state, metrics, clock, &cancel).await;
         let engine = engine.inspect_err(|_| cancel.cancel())?;
         info!("there is a configuration: volumes are filled by it");
         supplier.send_replace(Some(Supply {
@@ -305,9 +336,13 @@ impl Starting {
         }));
         content.supply_all();
         while let Some(Ok(())) = cancel.run_until_cancelled(config.changed()).await {
-            let newer = config.borrow_and_update().active.clone();
-            if let Some(newer) = newer.filter(|newer| !Arc::ptr_eq(newer, &sender.borrow())) {
-                sender.send_replace(newer);
+            let now = config.borrow_and_update().clone();
+            if let Some(newer) = now.active.filter(|newer| !Arc::ptr_eq(newer, &last)) {
+                sender.send_replace(for_us(&newer));
+                last = newer;
+            }
+            if let Some((renderer, rendered)) = renderer.as_ref().zip(now.rendered) {
+                renderer.take(&rendered);
             }
         }
         for task in engine.tasks {

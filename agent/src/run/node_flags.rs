@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use certagent_core::request::SubjectMode;
 use certagent_csi::DriverSettings;
 
 use super::{UsageError, endpoint, identity, node};
@@ -24,13 +25,8 @@ const PUBLISH_WAIT: Duration = Duration::from_secs(100);
 /// Runs a node driver until a signal comes.
 pub(super) async fn run(args: NodeArgs, clock: SharedClock) -> Result<Exit> {
     let cancel = shutdown::on_signals().context("cannot wait for signals")?;
-    let endpoint = endpoint(&args.ca)?;
-    let mode = identity::mode(&args.ca, &endpoint);
-    check_identity(&args, mode)?;
-    check_audience(&args, mode)?;
-    let identity = identity::choice(&args.ca, &endpoint, &args.exchange)?;
+    let (issuing, subject_mode) = issuing(&args)?;
     let options = node::NodeOptions {
-        roots: identity::roots(&args.ca, &endpoint, &identity)?,
         config: match args.driver.config.as_slice() {
             [] => node::ConfigSource::Cluster(args.settings()),
             paths => node::ConfigSource::Files(ConfigFiles::new(paths.to_vec(), args.settings())),
@@ -47,13 +43,12 @@ pub(super) async fn run(args: NodeArgs, clock: SharedClock) -> Result<Exit> {
         },
         node: NodeSettings {
             trust_domain: args.trust_domain,
-            subject_mode: identity.mode().subject_mode(),
+            subject_mode,
             token_audience: args.token_audience,
+            by_controller: matches!(issuing, node::Issuing::Controller { .. }),
         },
-        endpoint,
-        identity,
+        issuing,
         distrust: args.distrust.iter().copied().collect(),
-        quota_share: args.quota_share,
         adopt_foreign: args.driver.adopt_foreign_objects,
         kubeconfig: args.driver.kubeconfig,
         state_dir: args.state_dir,
@@ -62,6 +57,46 @@ pub(super) async fn run(args: NodeArgs, clock: SharedClock) -> Result<Exit> {
     };
     node::run(options, cancel).await?;
     Ok(Exit::Ok)
+}
+
+/// Who is asked: the controller, unless somebody says with which identity CA Service is.
+fn issuing(args: &NodeArgs) -> Result<(node::Issuing, SubjectMode)> {
+    if args.by_controller() {
+        check_by_controller(args)?;
+        let signer = args.signer_name.clone();
+        return Ok((node::Issuing::Controller { signer }, SubjectMode::Default));
+    }
+    let endpoint = endpoint(&args.ca)?;
+    let mode = identity::mode(&args.ca, &endpoint);
+    check_identity(args, mode)?;
+    check_audience(args, mode)?;
+    let identity = identity::choice(&args.ca, &endpoint, &args.exchange)?;
+    let subject_mode = identity.mode().subject_mode();
+    let issuing = node::Issuing::Cas {
+        roots: identity::roots(&args.ca, &endpoint, &identity)?,
+        endpoint,
+        identity,
+        quota_share: args.quota_share,
+    };
+    Ok((issuing, subject_mode))
+}
+
+/// What somebody says who wants CA Service to be asked from here.
+fn check_by_controller(args: &NodeArgs) -> Result<(), UsageError> {
+    let flag = if !args.driver.config.is_empty() {
+        "--config"
+    } else if args.token_audience.is_some() {
+        "--token-audience"
+    } else if args.unsafe_any_caller {
+        "--unsafe-any-caller"
+    } else {
+        return Ok(());
+    };
+    Err(UsageError(format!(
+        "{flag}: without --identity certificates and roots come by way of the cluster's controller, \
+         which takes both objects from the cluster; say with --identity who asks CA Service, or \
+         leave it out"
+    )))
 }
 
 /// One identity for every pod of the trust domain is nothing that anybody gets without asking.

@@ -9,6 +9,7 @@ mod kept;
 pub(crate) mod lab;
 mod news;
 mod removal;
+pub mod rendered;
 pub mod roots;
 pub mod source;
 pub mod task;

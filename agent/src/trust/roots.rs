@@ -29,6 +29,8 @@ pub struct Trust {
     memory: Memory,
     bundles: TrustBundles,
     named: TrustBundles,
+    /// The policy is what the controller has rendered, and not what somebody wrote.
+    is_rendered: bool,
 }
 
 impl Trust {
@@ -43,6 +45,17 @@ impl Trust {
             Distrust::default(),
             moment,
         )
+    }
+
+    /// What the controller has rendered: all of it is known, and nothing is remembered here, for the
+    /// controller removes late. Distrusted roots are in no bundle all the same.
+    pub fn rendered(policy: &TrustPolicy, distrust: Distrust) -> Self {
+        let (kept, moment) = (Kept::default(), Timestamp::UNIX_EPOCH);
+        let trust = Self::resume(policy, SignedDuration::ZERO, kept, distrust, moment);
+        Self {
+            is_rendered: true,
+            ..trust
+        }
     }
 
     /// The same with what an earlier process knew.
@@ -61,6 +74,7 @@ impl Trust {
             memory: kept.memory,
             bundles: TrustBundles::default(),
             named: TrustBundles::default(),
+            is_rendered: false,
         };
         trust.name_sources(&kept.sequences);
         trust.settle(now);
@@ -157,6 +171,12 @@ impl Trust {
     /// Why roots of a trust domain are not known: the first cause, and how many more there are.
     pub fn trouble(&self, trust_domain: &TrustDomain) -> String {
         let Some(anchors) = self.policy.stores.get(trust_domain) else {
+            if self.is_rendered {
+                return format!(
+                    "the status of the TrustConfig has no rendered roots of {trust_domain}; its \
+                     conditions say why: kubectl get trustconfig default -o yaml"
+                );
+            }
             return format!("the TrustConfig has no trustStores entry for {trust_domain}");
         };
         if self.is_stripped(trust_domain) {

@@ -14,7 +14,7 @@ use certagent::{
     config::ConfigFiles,
     google::IdentityChoice,
     node::NodeSettings,
-    run::node::{self, ConfigSource, NodeOptions},
+    run::node::{self, ConfigSource, Issuing, NodeOptions},
     trust::Distrust,
 };
 use certagent_core::{config::Settings, request::SubjectMode};
@@ -151,12 +151,15 @@ fn options(lab: &Lab, root: &Path, publish_wait: Duration) -> NodeOptions {
             trust_domain: domain(),
             subject_mode: SubjectMode::Default,
             token_audience: None,
+            by_controller: false,
         },
-        endpoint: Endpoint::parse(lab.endpoint()).expect("an endpoint"),
-        identity: IdentityChoice::None,
-        roots: Roots::none(),
+        issuing: Issuing::Cas {
+            endpoint: Endpoint::parse(lab.endpoint()).expect("an endpoint"),
+            identity: IdentityChoice::None,
+            roots: Roots::none(),
+            quota_share: 100,
+        },
         distrust: Distrust::default(),
-        quota_share: 100,
         adopt_foreign: false,
         kubeconfig: None,
         state_dir: None,

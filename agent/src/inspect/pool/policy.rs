@@ -82,7 +82,7 @@ fn backdating(inspection: &mut Inspection<'_>, policy: &IssuancePolicy) {
 fn issuance(inspection: &mut Inspection<'_>, policy: &IssuancePolicy) {
     let id = CheckId::Issuance;
     match check_form(inspection.pool, policy) {
-        Ok(RequestForm::Config) => inspection
+        Ok(RequestForm::Config | RequestForm::Kubernetes) => inspection
             .found
             .passed(id, "the pool takes config-based requests"),
         Ok(RequestForm::PemCsr) => inspection.found.warned(

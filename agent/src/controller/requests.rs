@@ -1,0 +1,494 @@
+//! Every `CertificateSigningRequest` of our signer: approved or denied, and signed.
+//!
+//! One task follows the objects and keeps nothing of those that are over. Each of the others has a
+//! task of its own, which reads the object anew whenever it has to decide.
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use certagent_core::{
+    approval::{self, Approved, Denial, Rate, RateLimit, Settings, Wanted},
+    backoff,
+    outcome::Pace,
+    rotation,
+};
+use futures::{StreamExt as _, pin_mut};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
+use kube::{
+    Api, Client, Resource as _, ResourceExt as _,
+    runtime::{
+        WatchStreamExt as _,
+        events::EventType,
+        watcher::{self, Event},
+    },
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{AbortHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Authority,
+    csrs::{self, Csrs, WriteError},
+    facts,
+    news::News,
+    sign::{self, Attempt, Order, Progress, Waiting},
+};
+use crate::{
+    admin::Metrics,
+    clock::SharedClock,
+    config::ClusterState,
+    kube::{Trouble, answer},
+};
+
+/// Calls to the API server at one moment.
+const CALLS: usize = 32;
+/// Requests for certificates under way at one moment; how many a pool takes the limiter knows.
+const PURCHASES: usize = 64;
+/// The API server is asked again after at most so long.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+/// The same reason for a delay is written anew so often.
+const SAY_AGAIN: SignedDuration = SignedDuration::from_mins(5);
+/// Before there is a configuration that says how long certificates live.
+const DEFAULT_VALIDITY: Duration = Duration::from_secs(86_400);
+/// Objects of one page of a list.
+const PAGE: u32 = 200;
+
+/// What the requests are decided by.
+pub struct Requests {
+    settings: Settings,
+    csrs: Csrs,
+    pods: Client,
+    config: watch::Receiver<ClusterState>,
+    authority: watch::Receiver<Option<Arc<Authority>>>,
+    rate: Mutex<RateLimit>,
+    calls: Semaphore,
+    purchases: Semaphore,
+    news: News,
+    metrics: Arc<Metrics>,
+    clock: SharedClock,
+}
+
+/// One object.
+#[derive(Clone, Debug)]
+struct Subject {
+    name: String,
+    uid: String,
+}
+
+/// Why a request is looked at again.
+enum Again {
+    /// It has changed, or somebody was faster.
+    Changed,
+    /// The API server did not answer.
+    Trouble(Trouble),
+    /// There is nothing to do before that.
+    At(Timestamp),
+}
+
+impl From<Trouble> for Again {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl From<WriteError> for Again {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Changed => Self::Changed,
+            WriteError::Trouble(trouble) => Self::Trouble(trouble),
+        }
+    }
+}
+
+impl Requests {
+    /// Nothing is read yet.
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        config: watch::Receiver<ClusterState>,
+        authority: watch::Receiver<Option<Arc<Authority>>>,
+        reporter: &str,
+        metrics: Arc<Metrics>,
+        clock: SharedClock,
+    ) -> Self {
+        Self {
+            settings,
+            csrs: Csrs::new(client.clone()),
+            news: News::new(client.clone(), reporter),
+            pods: client,
+            config,
+            authority,
+            rate: Mutex::default(),
+            calls: Semaphore::new(CALLS),
+            purchases: Semaphore::new(PURCHASES),
+            metrics,
+            clock,
+        }
+    }
+
+    /// Follows the objects until `cancel`. What is under way then is taken up by whoever comes
+    /// next.
+    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        let only = watcher::Config::default()
+            .fields(&format!("spec.signerName={}", self.settings.signer_name))
+            .page_size(PAGE);
+        let events = watcher::watcher(self.csrs.api().clone(), only).default_backoff();
+        pin_mut!(events);
+        let mut jobs = JoinSet::new();
+        let mut working: HashMap<String, AbortHandle> = HashMap::new();
+        let mut is_told = false;
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                Some(ended) = jobs.join_next_with_id() => {
+                    let id = match &ended {
+                        Ok((id, ())) => *id,
+                        Err(failed) => failed.id(),
+                    };
+                    if let Err(failed) = ended && failed.is_panic() {
+                        error!(%failed, "the work on a CertificateSigningRequest ended badly");
+                    }
+                    working.retain(|_, job| job.id() != id);
+                }
+                event = events.next() => match event {
+                    Some(Ok(Event::Apply(csr) | Event::InitApply(csr))) => {
+                        is_told = false;
+                        self.take(&csr, &mut jobs, &mut working);
+                    }
+                    Some(Ok(Event::Delete(csr))) => {
+                        if let Some(job) = csr.uid().and_then(|uid| working.remove(&uid)) {
+                            job.abort();
+                        }
+                    }
+                    Some(Ok(Event::Init | Event::InitDone)) => is_told = false,
+                    Some(Err(failed)) => {
+                        if let Some(trouble) = Trouble::of(&failed).filter(|_| !is_told) {
+                            let what = "the CertificateSigningRequests";
+                            warn!("{}", trouble.explain(what, "controller.yaml"));
+                            is_told = true;
+                        }
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        csr: &CertificateSigningRequest,
+        jobs: &mut JoinSet<()>,
+        working: &mut HashMap<String, AbortHandle>,
+    ) {
+        let Some(uid) = csr.uid() else { return };
+        if csrs::is_over(csr) || working.contains_key(&uid) {
+            return;
+        }
+        let subject = Subject {
+            name: csr.name_any(),
+            uid: uid.clone(),
+        };
+        let this = Arc::clone(self);
+        working.insert(uid, jobs.spawn(async move { this.work(&subject).await }));
+    }
+
+    /// Until the object is over.
+    async fn work(&self, subject: &Subject) {
+        let mut progress = None;
+        let mut troubles = 0;
+        loop {
+            let wait = match self.step(subject, &mut progress, &mut troubles).await {
+                Ok(()) => return,
+                Err(Again::Changed) => continue,
+                Err(Again::At(moment)) => {
+                    troubles = 0;
+                    moment
+                }
+                Err(Again::Trouble(trouble)) => {
+                    troubles += 1;
+                    debug!(
+                        csr = subject.name,
+                        "{}",
+                        trouble.explain("it", "controller.yaml")
+                    );
+                    let wait = backoff::first_issue(troubles).min(LONGEST_PAUSE);
+                    let wait = backoff::jitter(wait, rotation::spread(&subject.uid, ""));
+                    self.after(wait)
+                }
+            };
+            self.clock.sleep_until(wait).await;
+        }
+    }
+
+    /// Reads the object, and does what is due.
+    async fn step(
+        &self,
+        subject: &Subject,
+        progress: &mut Option<Progress>,
+        troubles: &mut u32,
+    ) -> Result<(), Again> {
+        let Some(csr) = self.read(subject).await? else {
+            return Ok(());
+        };
+        if csrs::is_over(&csr) {
+            return Ok(());
+        }
+        let facts = facts::of_csr(&csr);
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        let wanted = match approval::check_request(&facts, &self.settings, algorithms) {
+            None => return Ok(()),
+            Some(Err(denial)) => return self.refuse(csr, None, None, &denial).await,
+            Some(Ok(wanted)) => wanted,
+        };
+        let pod = self.pod(&wanted).await?;
+        let there = pod.as_ref().map(facts::of_pod);
+        let approved = match wanted.check_pod(there.as_ref(), &self.settings) {
+            Err(denial) => {
+                return self.refuse(csr, Some(&wanted), pod.as_ref(), &denial).await;
+            }
+            Ok(approved) => approved,
+        };
+        *troubles = 0;
+        let progress = progress.get_or_insert_with(|| {
+            let mut progress = Progress::default();
+            if csrs::is(&csr, "Approved") {
+                // Another process may have asked for it already.
+                progress.note_open();
+            }
+            progress
+        });
+        let csr = if csrs::is(&csr, "Approved") {
+            csr
+        } else {
+            self.approve(csr, &approved, pod.as_ref()).await?
+        };
+        self.sign(csr, &approved, progress).await
+    }
+
+    async fn read(&self, subject: &Subject) -> Result<Option<CertificateSigningRequest>, Trouble> {
+        let _permit = self.calls.acquire().await;
+        self.csrs.get(&subject.name, &subject.uid).await
+    }
+
+    /// The pod as it is now: a cache could still have one that moved.
+    async fn pod(&self, wanted: &Wanted) -> Result<Option<Pod>, Trouble> {
+        let _permit = self.calls.acquire().await;
+        let pods: Api<Pod> = Api::namespaced(self.pods.clone(), wanted.namespace());
+        answer(pods.get_opt(wanted.pod_name())).await
+    }
+
+    async fn refuse(
+        &self,
+        csr: CertificateSigningRequest,
+        wanted: Option<&Wanted>,
+        pod: Option<&Pod>,
+        denial: &Denial,
+    ) -> Result<(), Again> {
+        let (name, uid) = (csr.name_any(), csr.uid().unwrap_or_default());
+        let username = csr.spec.username.clone().unwrap_or_default();
+        {
+            let _permit = self.calls.acquire().await;
+            self.csrs.refuse(csr, denial, self.clock.now()).await?;
+        }
+        let reason = denial.reason();
+        warn!(csr = name, uid, username, %reason,
+            spiffe_id = wanted.map(|wanted| wanted.spiffe_id().to_string()),
+            node = wanted.map(Wanted::node),
+            "denied: {}", denial.message());
+        if let Some(pod) = pod {
+            self.news
+                .tell(
+                    &pod.object_ref(&()),
+                    EventType::Warning,
+                    reason.as_str(),
+                    "Deny",
+                    denial.message(),
+                )
+                .await;
+        }
+        Ok(())
+    }
+
+    async fn approve(
+        &self,
+        csr: CertificateSigningRequest,
+        approved: &Approved,
+        pod: Option<&Pod>,
+    ) -> Result<CertificateSigningRequest, Again> {
+        let wanted = approved.wanted();
+        let now = self.clock.now();
+        let rate = {
+            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+            rate.take(wanted.pod_uid(), self.validity(), now)
+        };
+        if let Rate::Wait { until } = rate {
+            info!(csr = wanted.csr_name(), pod_uid = wanted.pod_uid(), %until,
+                "the pod was given several certificates lately, so this one waits");
+            return Err(Again::At(until));
+        }
+        let approved = {
+            let _permit = self.calls.acquire().await;
+            self.csrs.approve(csr, now).await?
+        };
+        // A renewal is no news.
+        let is_first = pod.is_some_and(|pod| facts::of_pod(pod).phase == "Pending");
+        if let Some(pod) = pod.filter(|_| is_first) {
+            let note = format!("the certificate for {} was approved", wanted.spiffe_id());
+            let (kind, reason) = (EventType::Normal, "CertificateApproved");
+            let about = pod.object_ref(&());
+            self.news.tell(&about, kind, reason, "Approve", &note).await;
+        }
+        Ok(approved)
+    }
+
+    fn validity(&self) -> Duration {
+        let config = self.config.borrow();
+        let validity = config
+            .active
+            .as_ref()
+            .map(|active| active.config.certificates.validity);
+        validity.unwrap_or(DEFAULT_VALIDITY)
+    }
+
+    /// Asks for the certificate until it is there.
+    async fn sign(
+        &self,
+        csr: CertificateSigningRequest,
+        approved: &Approved,
+        progress: &mut Progress,
+    ) -> Result<(), Again> {
+        let wanted = approved.wanted();
+        loop {
+            let attempt = self.attempt(&csr, wanted, progress).await;
+            match attempt {
+                Attempt::Next => {}
+                Attempt::Issued { chain, request } => {
+                    // Should it not be written now, the same one comes again.
+                    progress.note_open();
+                    let pem = chain.chain().to_pem();
+                    let _permit = self.calls.acquire().await;
+                    self.csrs.publish(csr, pem).await?;
+                    self.news.signed().await;
+                    let leaf = chain.chain().leaf();
+                    info!(csr = wanted.csr_name(), uid = wanted.csr_uid(),
+                        spiffe_id = %wanted.spiffe_id(), node = wanted.node(),
+                        pod_uid = wanted.pod_uid(), serial = leaf.serial_hex(),
+                        not_after = %chain.effective_not_after(), pool = %request.pool,
+                        request_id = request.request_id, "signed");
+                    return Ok(());
+                }
+                Attempt::Failed {
+                    reason,
+                    message,
+                    is_abandoned,
+                } => {
+                    if is_abandoned {
+                        self.metrics.abandoned();
+                    }
+                    warn!(csr = wanted.csr_name(), reason, "failed: {message}");
+                    let _permit = self.calls.acquire().await;
+                    let now = self.clock.now();
+                    self.csrs.fail(csr, reason, &message, now).await?;
+                    return Ok(());
+                }
+                Attempt::Waiting(waiting) => {
+                    progress.failures += 1;
+                    if waiting.is_abandoned {
+                        self.metrics.abandoned();
+                    }
+                    let next = self.next(&waiting, progress.failures, wanted);
+                    self.say(csr, &waiting, next).await?;
+                    self.news.waiting(waiting.reason, &waiting.message).await;
+                    self.until(next).await;
+                    // The rules hold at the moment of signing, not only at that of approving.
+                    return Err(Again::Changed);
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        csr: &CertificateSigningRequest,
+        wanted: &Wanted,
+        progress: &mut Progress,
+    ) -> Attempt {
+        let _permit = self.purchases.acquire().await;
+        let state = self.config.borrow().clone();
+        let authority = self.authority.borrow().clone();
+        let Some((active, authority)) = state.active.clone().zip(authority) else {
+            let problem = state
+                .problem
+                .unwrap_or_else(|| "it was not read yet".to_owned());
+            return Attempt::Waiting(Waiting {
+                reason: "ConfigNotUsable",
+                message: format!("there is no configuration to sign by: {problem}"),
+                pace: Pace::Backoff,
+                retry_after: None,
+                is_abandoned: false,
+            });
+        };
+        let created = csr.metadata.creation_timestamp.as_ref();
+        let order = Order {
+            wanted,
+            csr_pem: &String::from_utf8_lossy(&csr.spec.request.0),
+            created: created.map_or_else(|| self.clock.now(), |time| time.0),
+            config: &active,
+            rendered: state.rendered.as_ref(),
+            authority: &authority,
+        };
+        sign::attempt(&order, progress, self.clock.as_ref()).await
+    }
+
+    fn next(&self, waiting: &Waiting, failures: u32, wanted: &Wanted) -> Timestamp {
+        let wait = match waiting.pace {
+            Pace::Backoff => backoff::first_issue(failures).min(LONGEST_PAUSE),
+            Pace::Slow => backoff::hopeless(failures, None),
+        };
+        let wait = backoff::jitter(wait, rotation::spread(wanted.csr_uid(), ""));
+        self.after(waiting.retry_after.map_or(wait, |asked| wait.max(asked)))
+    }
+
+    /// Writes why there is no certificate yet: at first, for another reason, and now and then.
+    async fn say(
+        &self,
+        csr: CertificateSigningRequest,
+        waiting: &Waiting,
+        next: Timestamp,
+    ) -> Result<(), Again> {
+        let now = self.clock.now();
+        let is_said = csrs::said(&csr).is_some_and(|(reason, at)| {
+            reason == waiting.reason && now.duration_since(at) < SAY_AGAIN
+        });
+        if is_said {
+            return Ok(());
+        }
+        let message = format!("{}; it is tried again at {next:.0}", waiting.message);
+        let _permit = self.calls.acquire().await;
+        self.csrs.say(csr, waiting.reason, &message, now).await?;
+        Ok(())
+    }
+
+    /// Until then, or until something has changed that may help.
+    async fn until(&self, moment: Timestamp) {
+        let (mut config, mut authority) = (self.config.clone(), self.authority.clone());
+        let _seen = (config.borrow_and_update(), authority.borrow_and_update());
+        drop(_seen);
+        tokio::select! {
+            () = self.clock.sleep_until(moment) => {}
+            Ok(()) = config.changed() => {}
+            Ok(()) = authority.changed() => {}
+        }
+    }
+
+    fn after(&self, wait: SignedDuration) -> Timestamp {
+        let now = self.clock.now();
+        now.saturating_add(wait).unwrap_or(now)
+    }
+}

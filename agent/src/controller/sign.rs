@@ -1,0 +1,362 @@
+//! One approved request becomes a certificate: which pool is asked, and what follows from an answer.
+//!
+//! The rules are the table in [`certagent_core::outcome`], as for the agent's own requests. What is
+//! different: the ids derive from the object's UID, so that whoever signs it, and however often,
+//! asks for the same certificate; and nothing is kept but the object itself.
+use std::sync::Arc;
+
+use certagent_core::{
+    approval::Wanted,
+    config::{TrustAnchor, TrustPolicy},
+    issued::{CheckError, IssuedChain},
+    outcome::{self, Budget, Class, Fate, Next, Pace, Sending},
+    plan::IssuePlan,
+    pool::CaPoolName,
+    request::PreparedRequest,
+};
+use certagent_svid::{TrustBundle, TrustDomain, verify::VerifyError};
+use jiff::{SignedDuration, Timestamp};
+
+use super::Authority;
+use crate::{
+    config::ActiveConfig,
+    google::Caller,
+    issuer::{Behalf, IssueError, Issuer as _},
+    provision::FIRST_BUDGET,
+    schedule::Priority,
+    trust::Trust,
+};
+
+/// One attempt, and what is known from those before it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// Which pool's turn it is, and since when.
+    turn: Option<(CaPoolName, Timestamp)>,
+    /// The pools that have refused in this round.
+    asked: Vec<CaPoolName>,
+    /// The pool may have sold something for which nothing has come back.
+    is_open: bool,
+    /// Attempts in a row that brought nothing.
+    pub(super) failures: u32,
+}
+
+/// What came of an attempt.
+pub(super) enum Attempt {
+    /// It is ours, checked to what nodes go by.
+    Issued {
+        chain: Box<IssuedChain>,
+        request: Box<PreparedRequest>,
+    },
+    /// There will be none for this object.
+    Failed {
+        reason: &'static str,
+        message: String,
+        /// One may have been sold all the same.
+        is_abandoned: bool,
+    },
+    /// It is tried again.
+    Waiting(Waiting),
+    /// The next pool is asked at once.
+    Next,
+}
+
+/// Why there is none yet.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    pub(super) pace: Pace,
+    /// Whoever was asked wants to be left alone for so long.
+    pub(super) retry_after: Option<SignedDuration>,
+    /// A certificate that may have been sold was given up.
+    pub(super) is_abandoned: bool,
+}
+
+/// What is signed.
+pub(super) struct Order<'a> {
+    pub(super) wanted: &'a Wanted,
+    pub(super) csr_pem: &'a str,
+    /// When the object was made: as long as that is not too long ago, CA Service recognises a
+    /// repetition.
+    pub(super) created: Timestamp,
+    pub(super) config: &'a ActiveConfig,
+    pub(super) rendered: Option<&'a Arc<TrustPolicy>>,
+    pub(super) authority: &'a Authority,
+}
+
+impl Waiting {
+    fn new(reason: &'static str, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            pace: Pace::Backoff,
+            retry_after: None,
+            is_abandoned: false,
+        }
+    }
+}
+
+/// One attempt at one pool.
+pub(super) async fn attempt(
+    order: &Order<'_>,
+    progress: &mut Progress,
+    clock: &dyn crate::clock::Clock,
+) -> Attempt {
+    let Order {
+        wanted,
+        csr_pem,
+        created,
+        config,
+        rendered,
+        authority,
+    } = *order;
+    let config = &config.config;
+    let plan = IssuePlan::new(
+        &config.certificates,
+        &config.trust,
+        wanted.spiffe_id().clone(),
+    );
+    let plan = match plan {
+        // Of the five kinds the request's own counts: an edit must not hit requests under way.
+        Ok(plan) => IssuePlan {
+            algorithm: wanted.algorithm(),
+            ..plan
+        },
+        Err(error) => return Attempt::Waiting(Waiting::new("ConfigNotUsable", error.to_string())),
+    };
+    let trust = Arc::clone(&authority.trust.borrow());
+    let Some(bundle) = bundle(&plan, rendered, &trust) else {
+        return Attempt::Waiting(Waiting::new(
+            "RootsNotRendered",
+            not_rendered(&plan, &trust),
+        ));
+    };
+    let now = clock.now();
+    let (pool, since) = progress.choose(&config.certificates.pools, now);
+    let Some(pool) = pool else {
+        let error = "the WorkloadCertificateConfig names no CA pool";
+        return Attempt::Waiting(Waiting::new("ConfigNotUsable", error.to_owned()));
+    };
+    let behalf = Behalf {
+        caller: Caller::Agent,
+        priority: Priority::New,
+        pod: None,
+    };
+    let issuer = &authority.issuer;
+    let look = async {
+        let ready = issuer.preflight(&plan, &pool, &bundle, &behalf).await?;
+        issuer.admit(&pool, &behalf).await?;
+        Ok::<_, IssueError>(ready)
+    };
+    let sending = if progress.is_open {
+        Sending::Replay
+    } else {
+        Sending::First
+    };
+    let form = match look.await {
+        Ok(ready) => ready.form,
+        Err(error) => {
+            // What may have been sold stays open, whatever a look says.
+            let sending = match sending {
+                Sending::Replay => Sending::Replay,
+                _ => Sending::Look,
+            };
+            return progress.failed(config, &error, sending, since, clock.now());
+        }
+    };
+    if form != certagent_core::request::RequestForm::Config {
+        let pool = &pool;
+        let error = format!(
+            "the CA pool {pool} forbids config-based issuance, and only with that nothing but the \
+             public key comes from a node; allow it in the pool's allowedIssuanceModes"
+        );
+        return Attempt::Waiting(Waiting {
+            pace: Pace::Slow,
+            ..Waiting::new("PoolForbidsConfigIssuance", error)
+        });
+    }
+    let request = PreparedRequest {
+        outcome_unknown: progress.is_open,
+        ..PreparedRequest::for_object(
+            plan.clone(),
+            pool.clone(),
+            form,
+            wanted.csr_uid(),
+            csr_pem,
+            created,
+        )
+    };
+    if !request.may_be_replayed(clock.now()) {
+        return Attempt::Failed {
+            reason: "TooOld",
+            message: "no certificate came for so long that CA Service would not recognise the \
+                      request any more; the node asks anew"
+                .to_owned(),
+            is_abandoned: progress.is_open,
+        };
+    }
+    let raw = match issuer.issue(&request, &behalf).await {
+        Ok(raw) => raw,
+        Err(error) => return progress.failed(config, &error, sending, since, clock.now()),
+    };
+    let checked = IssuedChain::check(
+        &raw,
+        wanted.public_key(),
+        &plan,
+        &bundle,
+        webpki::ALL_VERIFICATION_ALGS,
+        clock.now(),
+    );
+    match checked {
+        Ok(chain) => Attempt::Issued {
+            chain: Box::new(chain),
+            request: Box::new(request),
+        },
+        // The same certificate is good when the clock is set, or the trust catches up.
+        Err(
+            reason @ (CheckError::NotYetValid { .. }
+            | CheckError::Verify(VerifyError::UnknownIssuer { .. })),
+        ) => {
+            progress.is_open = true;
+            Attempt::Waiting(Waiting::new(
+                "CertificateNotUsableYet",
+                refused(&pool, &reason),
+            ))
+        }
+        Err(reason) => Attempt::Failed {
+            reason: "CertificateRefused",
+            message: refused(&pool, &reason),
+            is_abandoned: true,
+        },
+    }
+}
+
+impl Progress {
+    /// A certificate was sold for the object, or an earlier process may have bought one: what is
+    /// sent from now on is a repetition.
+    pub(super) fn note_open(&mut self) {
+        self.is_open = true;
+    }
+
+    /// The pool whose turn it is. One that the configuration no longer names loses it.
+    fn choose(&mut self, pools: &[CaPoolName], now: Timestamp) -> (Option<CaPoolName>, Timestamp) {
+        self.asked.retain(|asked| pools.contains(asked));
+        let has_turn = self.turn.take().filter(|(pool, _)| pools.contains(pool));
+        if has_turn.is_none() {
+            let next = pools.iter().find(|pool| !self.asked.contains(pool));
+            self.turn = next
+                .or_else(|| pools.first())
+                .map(|pool| (pool.clone(), now));
+        } else {
+            self.turn = has_turn;
+        }
+        match &self.turn {
+            Some((pool, since)) => (Some(pool.clone()), (*since).min(now)),
+            None => (None, now),
+        }
+    }
+
+    /// What follows from a failure, by the table.
+    fn failed(
+        &mut self,
+        config: &certagent_core::config::Config,
+        error: &IssueError,
+        sending: Sending,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Attempt {
+        let pools = &config.certificates.pools;
+        let until = since.saturating_add(FIRST_BUDGET).unwrap_or(Timestamp::MAX);
+        let budget = match (now >= until, pools.len() > 1) {
+            (false, _) => Budget::Left,
+            (true, true) => Budget::Spent,
+            (true, false) => Budget::SpentAlone,
+        };
+        let ruling = outcome::rule(error.class(), sending, budget);
+        let is_abandoned = ruling.fate == Fate::Abandoned;
+        self.is_open = match ruling.fate {
+            Fate::KeptOpen => true,
+            Fate::Kept => self.is_open,
+            Fate::Dropped | Fate::Abandoned => false,
+        };
+        if ruling.next == Next::NewKey {
+            // The key is the node's: only another object has another one.
+            return Attempt::Failed {
+                reason: "CertificateLost",
+                message: error.to_string(),
+                is_abandoned,
+            };
+        }
+        let waiting = Waiting {
+            reason: reason(error),
+            message: error.to_string(),
+            pace: ruling.pace,
+            retry_after: error.retry_after().and_then(|wait| wait.try_into().ok()),
+            is_abandoned,
+        };
+        if ruling.next == Next::NextPool {
+            self.asked.push(error.pool().clone());
+            self.turn = None;
+            if pools.iter().any(|pool| !self.asked.contains(pool)) && !is_abandoned {
+                return Attempt::Next;
+            }
+            if pools.iter().all(|pool| self.asked.contains(pool)) {
+                self.asked.clear();
+            }
+        }
+        Attempt::Waiting(waiting)
+    }
+}
+
+/// The roots that nodes have and that are still named: what a certificate has to lead to.
+fn bundle(
+    plan: &IssuePlan,
+    rendered: Option<&Arc<TrustPolicy>>,
+    trust: &Trust,
+) -> Option<TrustBundle> {
+    let domain = certagent_core::plan::trust_domain(&plan.spiffe_id)?;
+    let named = trust.issuing_bundle(&domain)?;
+    let there = rendered?.stores.get(&domain)?;
+    let is_rendered = |root: &&certagent_svid::Certificate| {
+        there
+            .iter()
+            .any(|anchor| matches!(anchor, TrustAnchor::Pem(one) if one == *root))
+    };
+    let roots: Vec<_> = named.roots().iter().filter(is_rendered).cloned().collect();
+    (!roots.is_empty()).then(|| TrustBundle::new(domain, roots))
+}
+
+fn not_rendered(plan: &IssuePlan, trust: &Trust) -> String {
+    let domain = TrustDomain::new(plan.spiffe_id.trust_domain_name());
+    let why = domain.map_or_else(|error| error.to_string(), |domain| trust.trouble(&domain));
+    format!(
+        "the roots that nodes would check the certificate by are not in the status of TrustConfig/\
+         default yet: {why}"
+    )
+}
+
+fn refused(pool: &CaPoolName, reason: &CheckError) -> String {
+    let step = reason.next_step();
+    let step = step.map_or_else(String::new, |step| format!("; {step}"));
+    format!("{pool} sent a certificate that is refused: {reason}{step}")
+}
+
+/// The reason of the condition, for each way in which a pool gives nothing.
+fn reason(error: &IssueError) -> &'static str {
+    match error {
+        IssueError::NotAnchored(_) => "IssuerNotTrusted",
+        IssueError::Backdates { .. } => "PoolBackdatesTooMuch",
+        IssueError::NoIssuanceMode { .. } => "PoolForbidsConfigIssuance",
+        IssueError::KeyTypeForbidden { .. } => "KeyTypeForbidden",
+        IssueError::LifetimeOverMaximum { .. } => "LifetimeOverMaximum",
+        IssueError::NoAuthority { .. } => "NoCertificateAuthority",
+        IssueError::Closed { .. } => "QuotaUsedUp",
+        _ => match error.class() {
+            Class::Denied => "PermissionDenied",
+            Class::Busy => "QuotaUsedUp",
+            Class::NoToken { .. } => "NoAccessToken",
+            Class::Unreachable | Class::Unknown => "PoolUnreachable",
+            _ => "PoolRefused",
+        },
+    }
+}
