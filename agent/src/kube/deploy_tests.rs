@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, fs, path::Path};
 use clap::{CommandFactory as _, Parser as _};
 use k8s_openapi::{
     api::{
-        apps::v1::DaemonSet,
-        core::v1::{Namespace, Pod, ResourceQuota, ServiceAccount},
-        rbac::v1::{ClusterRole, ClusterRoleBinding},
+        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+        apps::v1::{DaemonSet, Deployment},
+        core::v1::{Container, Namespace, Pod, ResourceQuota, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
         storage::v1::CSIDriver,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -15,17 +17,23 @@ use kube::ResourceExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{DriverObject, GROUP, Kind, OURS, Tokens};
+use super::{DriverObject, OURS, Tokens};
 use crate::cli::Cli;
 
 const DRIVER: &str = "workloadcertificates.security.cloud.google.com";
 
-fn documents(name: &str) -> Vec<Value> {
+/// What in node.yaml stands before the lines of the mode without a controller.
+const REFLECTED: &str = "# reflected: ";
+
+fn text(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy")
         .join(name);
-    let text = fs::read_to_string(path).unwrap();
-    serde_saphyr::from_multiple(&text).unwrap()
+    fs::read_to_string(path).unwrap()
+}
+
+fn documents(name: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&text(name)).unwrap()
 }
 
 /// The object of a document; fields that its type does not have are errors.
@@ -72,10 +80,20 @@ fn every_manifest_has_only_fields_that_kubernetes_knows_and_our_label() {
                 "CSIDriver" => drop(strict::<CSIDriver>(&document)),
                 "CustomResourceDefinition" => drop(strict::<CustomResourceDefinition>(&document)),
                 "DaemonSet" => drop(strict::<DaemonSet>(&document)),
+                "Deployment" => drop(strict::<Deployment>(&document)),
                 "Namespace" => drop(strict::<Namespace>(&document)),
                 "Pod" => drop(strict::<Pod>(&document)),
+                "PodDisruptionBudget" => drop(strict::<PodDisruptionBudget>(&document)),
                 "ResourceQuota" => drop(strict::<ResourceQuota>(&document)),
+                "Role" => drop(strict::<Role>(&document)),
+                "RoleBinding" => drop(strict::<RoleBinding>(&document)),
                 "ServiceAccount" => drop(strict::<ServiceAccount>(&document)),
+                "ValidatingAdmissionPolicy" => {
+                    drop(strict::<ValidatingAdmissionPolicy>(&document));
+                }
+                "ValidatingAdmissionPolicyBinding" => {
+                    drop(strict::<ValidatingAdmissionPolicyBinding>(&document));
+                }
                 other => panic!("{name}: {other}"),
             }
             if kind != "Pod" {
@@ -86,8 +104,8 @@ fn every_manifest_has_only_fields_that_kubernetes_knows_and_our_label() {
         }
     }
     assert_eq!(
-        (kinds["CSIDriver"], kinds["DaemonSet"]),
-        (2, 1),
+        (kinds["CSIDriver"], kinds["DaemonSet"], kinds["Deployment"]),
+        (2, 1, 1),
         "{kinds:?}"
     );
 }
@@ -108,7 +126,11 @@ fn both_driver_objects_are_right_for_their_mode() {
     );
 
     let reflected: CSIDriver = strict(&documents("csidriver-reflected.yaml")[0]);
-    let audience = setting("CERTAGENT_TOKEN_AUDIENCE").unwrap();
+    let audience = setting(&daemon_set(true), "CERTAGENT_TOKEN_AUDIENCE").unwrap();
+    assert_eq!(
+        setting(&daemon_set(false), "CERTAGENT_TOKEN_AUDIENCE"),
+        None
+    );
     let judged = DriverObject::judge(Some(&reflected), DRIVER, &Tokens::For(audience));
     assert_eq!(judged, DriverObject::Right);
     assert_eq!(reflected.spec.service_account_token_in_secrets, Some(true));
@@ -120,58 +142,85 @@ fn both_driver_objects_are_right_for_their_mode() {
     }
 }
 
-#[test]
-fn the_node_may_read_what_it_reads_and_nothing_else() {
-    let document = documents("node.yaml")
+/// Each right as `GROUP/RESOURCE[NAMES] VERBS`.
+fn rights(manifest: &str, kind: &str) -> Vec<String> {
+    let document = documents(manifest)
         .into_iter()
-        .find(|document| document["kind"] == "ClusterRole")
-        .unwrap();
-    let rules = strict::<ClusterRole>(&document).rules.unwrap();
-    for rule in &rules {
-        let verbs = rule.verbs.iter().map(String::as_str);
-        assert!(
-            verbs
-                .clone()
-                .all(|verb| ["get", "list", "watch"].contains(&verb))
-        );
-        assert!(
-            rule.resource_names
-                .as_ref()
-                .is_some_and(|names| !names.is_empty())
-        );
+        .find(|document| document["kind"] == kind);
+    let rules = document.unwrap()["rules"].clone();
+    let rules: Vec<k8s_openapi::api::rbac::v1::PolicyRule> = serde_json::from_value(rules).unwrap();
+    let mut rights = Vec::new();
+    for rule in rules {
+        let names = rule.resource_names.unwrap_or_default();
+        for (group, resource) in rule.api_groups.unwrap().iter().flat_map(|group| {
+            let resources = rule.resources.iter().flatten();
+            resources.map(move |resource| (group.clone(), resource))
+        }) {
+            let names = names.join(",");
+            rights.push(format!(
+                "{group}/{resource}[{names}] {}",
+                rule.verbs.join(",")
+            ));
+        }
     }
-    let names = |resource: &str| -> Vec<String> {
-        let rule = rules.iter().find(|rule| {
-            let resources = rule.resources.as_deref().unwrap_or_default();
-            resources.iter().any(|one| one == resource)
-        });
-        rule.unwrap().resource_names.clone().unwrap()
-    };
-    for kind in Kind::ALL {
-        assert_eq!(names(kind.plural()), ["default"]);
-        assert!(names("customresourcedefinitions").contains(&kind.definition()));
-    }
-    assert_eq!(names("csidrivers"), [DRIVER]);
-    let objects = rules.iter().find(|rule| {
-        let groups = rule.api_groups.as_deref().unwrap_or_default();
-        groups.iter().any(|group| group == GROUP)
-    });
-    // They are followed, and never asked for one by one.
-    assert_eq!(objects.unwrap().verbs, ["list", "watch"]);
+    rights.sort();
+    rights
+}
+
+#[test]
+fn the_node_may_do_what_it_does_and_nothing_else() {
+    assert_eq!(
+        rights("node.yaml", "ClusterRole"),
+        [
+            "apiextensions.k8s.io/customresourcedefinitions[workloadcertificateconfigs.security.cloud.google.com,trustconfigs.security.cloud.google.com] get",
+            "certificates.k8s.io/certificatesigningrequests[] create,get,watch",
+            "security.cloud.google.com/trustconfigs[default] list,watch",
+            "security.cloud.google.com/workloadcertificateconfigs[default] list,watch",
+            "storage.k8s.io/csidrivers[workloadcertificates.security.cloud.google.com] get,list,watch",
+        ]
+    );
+}
+
+#[test]
+fn the_controller_may_do_what_it_does_and_nothing_else() {
+    assert_eq!(
+        rights("controller.yaml", "ClusterRole"),
+        [
+            "/pods[] get",
+            "apiextensions.k8s.io/customresourcedefinitions[workloadcertificateconfigs.security.cloud.google.com,trustconfigs.security.cloud.google.com] get",
+            "certificates.k8s.io/certificatesigningrequests/approval[] update",
+            "certificates.k8s.io/certificatesigningrequests/status[] update",
+            "certificates.k8s.io/certificatesigningrequests[] get,list,watch",
+            "certificates.k8s.io/signers[spiffe.gke.io/spiffe-leaf-signer] approve,sign",
+            "events.k8s.io/events[] create,patch",
+            "security.cloud.google.com/trustconfigs/status[default] get,update,patch",
+            "security.cloud.google.com/trustconfigs[default] get,list,watch",
+            "security.cloud.google.com/workloadcertificateconfigs/status[default] get,update,patch",
+            "security.cloud.google.com/workloadcertificateconfigs[default] get,list,watch",
+            "storage.k8s.io/csidrivers[workloadcertificates.security.cloud.google.com] get",
+        ]
+    );
+    assert_eq!(
+        rights("controller.yaml", "Role"),
+        [
+            "coordination.k8s.io/leases[] create",
+            "coordination.k8s.io/leases[certagent-controller] get,update",
+        ]
+    );
 }
 
 #[test]
 fn the_driver_and_its_directories_have_one_name_everywhere() {
-    let node = daemon_set();
+    let node = daemon_set(false);
     let pod = node.spec.template.spec.unwrap();
     let mounts = pod.containers[0].volume_mounts.clone().unwrap();
     let paths: BTreeMap<_, _> = pod
         .volumes
         .unwrap()
         .into_iter()
-        .map(|volume| (volume.name, volume.host_path.unwrap().path))
+        .filter_map(|volume| Some((volume.name, volume.host_path?.path)))
         .collect();
-    for mount in &mounts {
+    for mount in mounts.iter().filter(|mount| mount.name != "token") {
         assert_eq!(
             mount.mount_path, paths[&mount.name],
             "the same path inside and outside"
@@ -189,25 +238,40 @@ fn the_driver_and_its_directories_have_one_name_everywhere() {
     assert_eq!(volume.csi.unwrap().driver, DRIVER);
 }
 
-fn daemon_set() -> DaemonSet {
-    let document = documents("node.yaml")
+fn daemon_set(is_reflected: bool) -> DaemonSet {
+    let text = text("node.yaml");
+    let text = if is_reflected {
+        text.replace(REFLECTED, "")
+    } else {
+        text
+    };
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let found = documents
         .into_iter()
         .find(|document| document["kind"] == "DaemonSet");
-    strict(&document.unwrap())
+    strict(&found.unwrap())
+}
+
+fn container(node: &DaemonSet) -> Container {
+    let pod = node.spec.template.spec.clone().unwrap();
+    pod.containers.into_iter().next().unwrap()
 }
 
 /// A setting in the environment of the node's container.
-fn setting(name: &str) -> Option<String> {
-    let pod = daemon_set().spec.template.spec?;
-    let environment = pod.containers.first()?.env.clone()?;
+fn setting(node: &DaemonSet, name: &str) -> Option<String> {
+    let environment = container(node).env.unwrap();
     let found = environment.into_iter().find(|one| one.name == name);
     found?.value
 }
 
 #[test]
 fn the_node_and_its_inspection_are_told_the_same() {
-    let pod = daemon_set().spec.template.spec.unwrap();
-    let container = &pod.containers[0];
+    for is_reflected in [false, true] {
+        told_the_same(&container(&daemon_set(is_reflected)));
+    }
+}
+
+fn told_the_same(container: &Container) {
     let mut environment = container.env.clone().unwrap();
     // Kubernetes fills this one in.
     let node = environment.iter().position(|one| one.name == "NODE_NAME");
@@ -238,4 +302,41 @@ fn the_node_and_its_inspection_are_told_the_same() {
         .map(|word| word.replace("PROJECT_ID", "my-project"));
     let parsed = Cli::try_parse_from(line);
     assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
+}
+
+#[test]
+fn the_controller_s_arguments_and_settings_are_those_of_its_command() {
+    let document = documents("controller.yaml")
+        .into_iter()
+        .find(|document| document["kind"] == "Deployment");
+    let deployment: Deployment = strict(&document.unwrap());
+    let pod = deployment.spec.template.spec.unwrap();
+    let container = &pod.containers[0];
+    let mut root = Cli::command();
+    root.build();
+    let command = root.find_subcommand("controller").unwrap();
+    let environment = container.env.clone().unwrap();
+    for one in &environment {
+        let mut flags = command.get_arguments();
+        let is_known = flags.any(|flag| flag.get_env() == Some(one.name.as_ref()));
+        assert!(is_known, "controller does not read {}", one.name);
+    }
+    // Whom it believes is who the node manifest makes the driver.
+    let account = documents("node.yaml")
+        .into_iter()
+        .find(|document| document["kind"] == "ServiceAccount")
+        .unwrap();
+    let metadata = &account["metadata"];
+    let (namespace, name) = (&metadata["namespace"], &metadata["name"]);
+    let user = format!(
+        "system:serviceaccount:{}:{}",
+        namespace.as_str().unwrap(),
+        name.as_str().unwrap()
+    );
+    let mut defaults = command
+        .get_arguments()
+        .filter(|flag| flag.get_id() == "requester")
+        .flat_map(|flag| flag.get_default_values());
+    assert_eq!(defaults.next().unwrap(), user.as_str());
+    assert!(text("controller.yaml").contains(&format!("'{user}'")));
 }
