@@ -492,3 +492,8 @@ impl Requests {
         now.saturating_add(wait).unwrap_or(now)
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "emulator")]
+#[path = "requests_tests.rs"]
+mod tests;

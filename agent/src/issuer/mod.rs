@@ -17,6 +17,8 @@ use crate::{cas::CallError, google::Caller, schedule::Priority, volume::PodRecor
 
 pub mod cas;
 pub mod csr;
+#[cfg(test)]
+pub(crate) mod csr_lab;
 mod facts;
 
 pub use cas::CasIssuer;
