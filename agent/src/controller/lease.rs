@@ -251,3 +251,7 @@ impl Candidate {
 fn holder(lease: &Lease) -> Option<&String> {
     lease.spec.as_ref()?.holder_identity.as_ref()
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

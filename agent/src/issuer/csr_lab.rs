@@ -1,4 +1,5 @@
-//! For tests: an API server that knows `CertificateSigningRequest`s, and pods for the controller.
+//! For tests: an API server that knows `CertificateSigningRequest`s, and for the controller pods and
+//! a Lease.
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
@@ -14,6 +15,7 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/certagent-system/leases";
 const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 /// What the server holds, and how it behaves.
@@ -21,6 +23,7 @@ const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 pub(crate) struct Store {
     pub(crate) csrs: BTreeMap<String, Value>,
     pub(crate) pods: BTreeMap<String, Value>,
+    pub(crate) lease: Option<Value>,
     /// Answers every call with this.
     pub(crate) failure: Option<u16>,
     /// A watch ends as soon as it begins.
@@ -90,6 +93,11 @@ impl CsrServer {
             .route(&format!("{CSRS}/{{name}}"), get(read))
             .route(&format!("{CSRS}/{{name}}/{{part}}"), put(replace))
             .route("/api/v1/namespaces/{namespace}/pods/{name}", get(pod))
+            .route(LEASES, post(create_lease))
+            .route(
+                &format!("{LEASES}/{{name}}"),
+                get(read_lease).put(replace_lease),
+            )
             .route(
                 "/apis/events.k8s.io/v1/namespaces/{namespace}/events",
                 post(event),
@@ -277,15 +285,49 @@ async fn pod(State(store): Shared, Path((namespace, name)): Path<(String, String
     })
 }
 
+async fn create_lease(State(store): Shared, Json(mut lease): Json<Value>) -> Response {
+    answered(&store, |store| {
+        if store.lease.is_some() {
+            return refusal(409);
+        }
+        lease["metadata"]["resourceVersion"] = store.version();
+        store.lease = Some(lease.clone());
+        (StatusCode::CREATED, Json(lease)).into_response()
+    })
+}
+
+async fn read_lease(State(store): Shared) -> Response {
+    answered(&store, |store| match &store.lease {
+        Some(lease) => Json(lease).into_response(),
+        None => refusal(404),
+    })
+}
+
+async fn replace_lease(State(store): Shared, Json(mut lease): Json<Value>) -> Response {
+    answered(&store, |store| {
+        let version = |lease: &Value| lease["metadata"]["resourceVersion"].clone();
+        if store.lease.as_ref().map(version) != Some(version(&lease)) {
+            return refusal(409);
+        }
+        lease["metadata"]["resourceVersion"] = store.version();
+        store.lease = Some(lease.clone());
+        Json(lease).into_response()
+    })
+}
+
 async fn event(State(store): Shared, Json(event): Json<Value>) -> Response {
     store.send_modify(|store| store.events.push(event.clone()));
     (StatusCode::CREATED, Json(event)).into_response()
 }
 
 fn refusal(code: u16) -> Response {
+    let reason = match code {
+        404 => "NotFound",
+        _ => "Test",
+    };
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "metadata": {},
-        "code": code, "reason": "Test", "message": format!("refused with {code}"),
+        "code": code, "reason": reason, "message": format!("refused with {code}"),
     });
     (StatusCode::from_u16(code).unwrap(), Json(status)).into_response()
 }
