@@ -1,7 +1,7 @@
 //! The configuration follows the two objects of a cluster.
 use std::sync::Arc;
 
-use certagent_core::config::{Problem, Settings, Severity, Source, TrustPolicy};
+use certagent_core::config::{Problem, Rule, Settings, Severity, Source, TrustPolicy};
 use futures::{Stream, StreamExt as _, pin_mut, stream};
 use jiff::SignedDuration;
 use kube::{
@@ -387,6 +387,7 @@ fn without_place(problem: &mut Problem) {
 fn problem(message: String) -> Problem {
     Problem {
         severity: Severity::Error,
+        rule: Rule::MissingObject,
         file: String::new(),
         line: 0,
         column: 0,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use certagent_core::config::{self, Config, MAX_BYTES, Problem, Settings, Severity, Source};
+use certagent_core::config::{self, Config, MAX_BYTES, Problem, Rule, Settings, Severity, Source};
 
 use crate::small_file::{self, SmallFileError};
 
@@ -213,6 +213,7 @@ fn problem(error: &FileError) -> Problem {
         .to_owned();
     Problem {
         severity: Severity::Error,
+        rule: Rule::Unreadable,
         file,
         line: 0,
         column: 0,

@@ -1,6 +1,7 @@
 //! From located trees to the plain structs: wrong types and unknown fields, each with its place.
 
 use super::problem::{FieldProblem, did_you_mean, nearest};
+use super::rule::Rule;
 use super::tree::{Location, Node, Value, is_within, join};
 
 /// A value and the path that leads to it.
@@ -64,7 +65,8 @@ impl Decoder {
                 self.spoiled.push(join(&at.path, meant));
             }
             self.spoiled.push(path.clone());
-            let problem = FieldProblem::error(path, message).allowed(known.join(", "));
+            let problem =
+                FieldProblem::error(Rule::UnknownField, path, message).allowed(known.join(", "));
             self.problems.push((entry.location, problem));
         }
         Some(Fields { at })
@@ -157,7 +159,7 @@ impl Decoder {
                 );
                 self.spoil(
                     at,
-                    FieldProblem::error(&at.path, message).allowed("\"0640\""),
+                    FieldProblem::error(Rule::WrongType, &at.path, message).allowed("\"0640\""),
                 );
                 None
             }
@@ -193,7 +195,8 @@ impl Decoder {
 
     fn wrong_type(&mut self, at: &At<'_>, expected: &str, allowed: &str) {
         let message = format!("expected {expected}, found {}", at.node.describe());
-        self.spoil(at, FieldProblem::error(&at.path, message).allowed(allowed));
+        let problem = FieldProblem::error(Rule::WrongType, &at.path, message);
+        self.spoil(at, problem.allowed(allowed));
     }
 
     fn spoil(&mut self, at: &At<'_>, problem: FieldProblem) {

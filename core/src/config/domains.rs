@@ -9,6 +9,7 @@ use super::objects::{FoundWorkload, Reading};
 use super::policy::TrustPolicy;
 use super::problem::FieldProblem;
 use super::report::{Place, Report};
+use super::rule::Rule;
 
 /// The trust domain of each workload, in their order; shorter if one is not known.
 ///
@@ -97,7 +98,14 @@ impl Domains<'_, '_> {
                 if let Some(own) = own.filter(|own| *own != flag) {
                     let message =
                         format!("{own} is not used: --trust-domain says {flag}, which comes first");
-                    self.workload(found, FieldProblem::warning("spec.trustDomain", message));
+                    self.workload(
+                        found,
+                        FieldProblem::warning(
+                            Rule::TrustDomainConflict,
+                            "spec.trustDomain",
+                            message,
+                        ),
+                    );
                 }
                 Some((flag, Origin::Flag))
             }
@@ -113,7 +121,8 @@ impl Domains<'_, '_> {
                          --trust-domain",
                         self.policy.stores.len(),
                     );
-                    let problem = FieldProblem::error("spec.trustDomain", message);
+                    let problem =
+                        FieldProblem::error(Rule::MissingTrustDomain, "spec.trustDomain", message);
                     self.workload(found, problem.allowed(self.known()));
                 }
                 None
@@ -135,7 +144,7 @@ impl Domains<'_, '_> {
                 "the workloads' own trust domain {domain}{whose} has no trust store; add one to \
                  the TrustConfig, or correct the name"
             );
-            FieldProblem::error(field, message).allowed(self.known())
+            FieldProblem::error(Rule::MissingTrustDomain, field, message).allowed(self.known())
         };
         match (origin, found) {
             (Origin::Workload, Some(found)) => {

@@ -20,6 +20,7 @@ mod objects;
 mod policy;
 mod problem;
 mod report;
+mod rule;
 mod tree;
 mod trust;
 pub mod validate;
@@ -43,6 +44,7 @@ pub use policy::{
     CertificatePolicy, Config, OwnerRef, TrustAnchor, TrustPolicy, VolumeSpec, Workload,
 };
 pub use problem::{Checked, FieldProblem, Problem, Severity};
+pub use rule::Rule;
 pub use trust::{TrustAnchorSpec, TrustConfigSpec, TrustStoreSpec};
 pub use workload::{WorkloadSpec, WorkloadVolumeSpec};
 pub use yaml::{MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES};

@@ -6,6 +6,7 @@ use super::decode::{At, Decoder};
 use super::policy::{CertificatePolicy, TrustPolicy};
 use super::problem::{Checked, FieldProblem, did_you_mean, nearest, quote};
 use super::report::{Place, Report};
+use super::rule::Rule;
 use super::tree::{Node, Value};
 use super::validate::{self, ApiVersion, DeclaredWorkload};
 use super::yaml::Documents;
@@ -103,11 +104,12 @@ impl<'s> Reading<'s> {
             for problem in document.problems {
                 let place = place.at(problem.location);
                 if let Some(field) = problem.field {
-                    let problem = FieldProblem::error(field, problem.message);
+                    let problem = FieldProblem::error(Rule::Unreadable, field, problem.message);
                     self.report.field(place, object.as_deref(), problem);
                 } else {
                     self.is_incomplete = true;
-                    self.report.error(place, None, &problem.message);
+                    let rule = Rule::Unreadable;
+                    self.report.error(rule, place, None, &problem.message);
                 }
             }
             if let Some(root) = &document.root {
@@ -133,7 +135,8 @@ impl<'s> Reading<'s> {
                 quote(kind_text),
                 did_you_mean(kind_text, names)
             );
-            let problem = FieldProblem::error("kind", message).allowed(names.join(", "));
+            let problem =
+                FieldProblem::error(Rule::InvalidObject, "kind", message).allowed(names.join(", "));
             self.report
                 .field(place.at(root.locate("kind")), None, problem);
             return;
@@ -145,7 +148,7 @@ impl<'s> Reading<'s> {
         let name = name(&mut decoder, root, kind);
         let spec = fields.and_then(|fields| fields.get("spec"));
         if spec.is_none() {
-            let problem = FieldProblem::error("spec", "the field is required");
+            let problem = FieldProblem::error(Rule::MissingSpec, "spec", "the field is required");
             decoder.add(root, vec![problem]);
         }
         match kind {
@@ -168,7 +171,8 @@ impl<'s> Reading<'s> {
             }
         } else {
             self.is_incomplete = true;
-            let problem = FieldProblem::error("items", "a List has a list of items");
+            let problem =
+                FieldProblem::error(Rule::InvalidObject, "items", "a List has a list of items");
             self.report
                 .field(place.at(root.locate("items")), Some("List"), problem);
         }
@@ -179,7 +183,8 @@ impl<'s> Reading<'s> {
         const PARTS: &str = "apiVersion, kind, metadata and spec";
         let Value::Map(_) = root.value else {
             let message = format!("expected an object with {PARTS}, found {}", root.describe());
-            self.report.error(place, None, &message);
+            self.report
+                .error(Rule::InvalidObject, place, None, &message);
             return None;
         };
         let message = match root.get("kind") {
@@ -190,8 +195,8 @@ impl<'s> Reading<'s> {
             Some(other) => format!("expected a text, found {}", other.describe()),
             None => format!("the field is required: an object has {PARTS}"),
         };
-        let problem =
-            FieldProblem::error("kind", message).allowed(Kind::ALL.map(Kind::name).join(", "));
+        let problem = FieldProblem::error(Rule::InvalidObject, "kind", message)
+            .allowed(Kind::ALL.map(Kind::name).join(", "));
         self.report
             .field(place.at(root.locate("kind")), None, problem);
         None
@@ -280,7 +285,8 @@ impl<'s> Reading<'s> {
                 "a workload is given by flags and another one in {}; use either flags or documents",
                 self.report.show(other)
             );
-            self.report.error(place, None, &message);
+            self.report
+                .error(Rule::InvalidWorkload, place, None, &message);
             return;
         }
         let name = super::FLAG_WORKLOAD.to_owned();
@@ -308,7 +314,12 @@ impl<'s> Reading<'s> {
             "there is one already at {}; there can be only one of this kind: keep one",
             self.report.show(first)
         );
-        self.report.error(place, label(root).as_deref(), &message);
+        self.report.error(
+            Rule::DuplicateObject,
+            place,
+            label(root).as_deref(),
+            &message,
+        );
     }
 }
 
@@ -345,7 +356,8 @@ fn api_version(decoder: &mut Decoder, root: &Node, kind: Kind) -> ApiVersion {
         Some(_) => "expected a text".to_owned(),
         None => "the field is required".to_owned(),
     };
-    let problem = FieldProblem::error(FIELD, message).allowed(known.join(", "));
+    let problem =
+        FieldProblem::error(Rule::InvalidObject, FIELD, message).allowed(known.join(", "));
     decoder.problems.push((root.locate(FIELD), problem));
     ApiVersion::V1alpha1
 }
@@ -370,32 +382,39 @@ fn name(decoder: &mut Decoder, root: &Node, kind: Kind) -> Option<String> {
                     "the name is {}, but only the object default counts",
                     quote(name)
                 );
-                FieldProblem::error(FIELD, message).allowed("default")
+                FieldProblem::error(Rule::InvalidObject, FIELD, message).allowed("default")
             } else if dns::is_subdomain(name) {
                 return Some(name.clone());
             } else {
                 let message = format!("{} is not a name that Kubernetes allows", quote(name));
-                FieldProblem::error(FIELD, message)
+                FieldProblem::error(Rule::InvalidObject, FIELD, message)
                     .allowed("1 to 253 of a-z, 0-9, - and ., with a letter or digit at both ends")
             }
         }
         Some((Value::Map(_), Some(other))) => {
             let message = format!("expected a text, found {}", other.describe());
-            FieldProblem::error(FIELD, message).allowed(if is_single {
+            FieldProblem::error(Rule::InvalidObject, FIELD, message).allowed(if is_single {
                 "default"
             } else {
                 "a text"
             })
         }
-        None | Some((Value::Map(_), None)) => FieldProblem::error(FIELD, "the field is required")
-            .allowed(if is_single {
-                "default"
-            } else {
-                "a name of its own"
-            }),
+        None | Some((Value::Map(_), None)) => {
+            FieldProblem::error(Rule::InvalidObject, FIELD, "the field is required").allowed(
+                if is_single {
+                    "default"
+                } else {
+                    "a name of its own"
+                },
+            )
+        }
         Some(_) => {
             let found = metadata.map(Node::describe).unwrap_or_default();
-            FieldProblem::error("metadata", format!("expected a map, found {found}"))
+            FieldProblem::error(
+                Rule::InvalidObject,
+                "metadata",
+                format!("expected a map, found {found}"),
+            )
         }
     };
     decoder

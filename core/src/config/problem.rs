@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::rule::Rule;
+
 /// How bad a [`Problem`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -28,6 +30,9 @@ impl fmt::Display for Severity {
 pub struct Problem {
     /// Whether the configuration can be used in spite of it.
     pub severity: Severity,
+    /// The rule that is broken.
+    #[serde(skip)]
+    pub rule: Rule,
     /// The name of the [`Source`](super::Source); empty if the problem belongs to no single one.
     pub file: String,
     /// Line, from 1; 0 when unknown.
@@ -83,6 +88,8 @@ impl fmt::Display for Problem {
 pub struct FieldProblem {
     /// See [`Problem::severity`].
     pub severity: Severity,
+    /// See [`Problem::rule`].
+    pub rule: Rule,
     /// See [`Problem::field`].
     pub field: String,
     /// See [`Problem::message`].
@@ -92,19 +99,24 @@ pub struct FieldProblem {
 }
 
 impl FieldProblem {
-    pub(super) fn error(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn error(rule: Rule, field: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
+            rule,
             field: field.into(),
             message: message.into(),
             allowed: None,
         }
     }
 
-    pub(super) fn warning(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn warning(
+        rule: Rule,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             severity: Severity::Warning,
-            ..Self::error(field, message)
+            ..Self::error(rule, field, message)
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::Source;
 use super::problem::{FieldProblem, Problem, Severity};
+use super::rule::Rule;
 use super::tree::Location;
 
 const MOST_PER_SOURCE: usize = 100;
@@ -50,30 +51,25 @@ impl<'s> Report<'s> {
     }
 
     /// A problem of a whole object or document.
-    pub(super) fn error(&mut self, place: Place, object: Option<&str>, message: &str) {
-        self.push(place, object, None, Severity::Error, message, None);
+    pub(super) fn error(&mut self, rule: Rule, place: Place, object: Option<&str>, message: &str) {
+        let problem = FieldProblem::error(rule, "", message);
+        self.push(place, object, problem);
     }
 
     /// A problem of one field.
     pub(super) fn field(&mut self, place: Place, object: Option<&str>, problem: FieldProblem) {
+        self.push(place, object, problem);
+    }
+
+    /// Without a field it is of the whole object.
+    fn push(&mut self, place: Place, object: Option<&str>, problem: FieldProblem) {
         let FieldProblem {
             severity,
+            rule,
             field,
             message,
             allowed,
         } = problem;
-        self.push(place, object, Some(field), severity, &message, allowed);
-    }
-
-    fn push(
-        &mut self,
-        place: Place,
-        object: Option<&str>,
-        field: Option<String>,
-        severity: Severity,
-        message: &str,
-        allowed: Option<String>,
-    ) {
         self.has_errors |= severity == Severity::Error;
         let slot = place.source.unwrap_or(self.sources.len());
         let Some(count) = self.counts.get_mut(slot) else {
@@ -85,12 +81,13 @@ impl<'s> Report<'s> {
         }
         let problem = Problem {
             severity,
+            rule,
             file: self.file(place).to_owned(),
             line: place.location.line,
             column: place.location.column,
             object: object.map(printable),
-            field: field.map(|field| printable(&field)),
-            message: printable(message),
+            field: Some(printable(&field)).filter(|field| !field.is_empty()),
+            message: printable(&message),
             allowed,
         };
         self.found.push((place, problem));
@@ -128,6 +125,7 @@ impl<'s> Report<'s> {
             };
             let problem = Problem {
                 severity: Severity::Error,
+                rule: Rule::TooManyProblems,
                 file: sources
                     .get(index)
                     .map(|source| source.name.clone())

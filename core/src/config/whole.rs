@@ -8,6 +8,7 @@ use super::objects::{FoundWorkload, Reading};
 use super::policy::{Config, Workload};
 use super::problem::FieldProblem;
 use super::report::Place;
+use super::rule::Rule;
 use super::{Loaded, Settings, Source, domains};
 
 /// Puts the objects together, or says why they do not fit.
@@ -108,7 +109,9 @@ fn report_missing(reading: &mut Reading<'_>, sources: &[Source]) {
             "there is no {kind}, which says {purpose}; {searched}. Add it, or name its file too; \
              `certagent quickstart` writes one to start from"
         );
-        reading.report.error(place, None, &message);
+        reading
+            .report
+            .error(Rule::MissingObject, place, None, &message);
     }
 }
 
@@ -121,7 +124,7 @@ fn report_doubles(reading: &mut Reading<'_>, sources: &[Source]) {
         if let Some(first) = names.get(found.name.as_str()) {
             let first = reading.report.show(*first);
             let message = format!("another workload has this name at {first}; rename one");
-            let problem = FieldProblem::error("metadata.name", message);
+            let problem = FieldProblem::error(Rule::InvalidWorkload, "metadata.name", message);
             reading.report.field(found.place, Some(&object), problem);
         } else {
             names.insert(&found.name, found.place);
@@ -134,7 +137,7 @@ fn report_doubles(reading: &mut Reading<'_>, sources: &[Source]) {
                 first.name,
                 reading.report.show(first.path_place)
             );
-            let problem = FieldProblem::error("spec.volume.path", message);
+            let problem = FieldProblem::error(Rule::InvalidWorkload, "spec.volume.path", message);
             reading
                 .report
                 .field(found.path_place, Some(&object), problem);

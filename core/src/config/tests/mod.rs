@@ -1,6 +1,7 @@
 mod documents;
 mod guide;
 mod properties;
+mod reasons;
 mod rules_certificates;
 mod rules_trust;
 mod rules_workload;

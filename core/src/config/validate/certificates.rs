@@ -10,6 +10,7 @@ use crate::config::certificates::{
 };
 use crate::config::policy::CertificatePolicy;
 use crate::config::problem::{Checked, FieldProblem, quote};
+use crate::config::rule::Rule;
 use crate::pool::CaPoolName;
 
 const DEFAULT_VALIDITY_SECONDS: i64 = 86_400;
@@ -68,7 +69,11 @@ fn check_trust_domain(
     if version == ApiVersion::V1 {
         let message = "this field exists in v1alpha1 only; remove it, and name the trust domain \
                        in the TrustConfig (or with --trust-domain)";
-        problems.push(FieldProblem::error(FIELD, message));
+        problems.push(FieldProblem::error(
+            Rule::TrustDomainConflict,
+            FIELD,
+            message,
+        ));
         return;
     }
     let domain = super::trust_domain(FIELD, text, problems);
@@ -79,7 +84,11 @@ fn check_trust_domain(
             "the trust domain is {here} here but {flag} in --trust-domain; make them the same, or \
              remove one"
         );
-        problems.push(FieldProblem::error(FIELD, message));
+        problems.push(FieldProblem::error(
+            Rule::TrustDomainConflict,
+            FIELD,
+            message,
+        ));
     }
 }
 
@@ -90,14 +99,17 @@ fn issuing_pools(
     const FIELD: &str = "spec.certificateAuthorityConfig";
     let Some(authority) = authority else {
         let message = "the field is required: it names the CA pool that issues";
-        problems
-            .push(FieldProblem::error(FIELD, message).allowed("certificateAuthorityServiceConfig"));
+        problems.push(
+            FieldProblem::error(Rule::InvalidCertificateAuthority, FIELD, message)
+                .allowed("certificateAuthorityServiceConfig"),
+        );
         return None;
     };
     if authority.mesh_ca_config.is_some() {
         let message = "Mesh CA was discontinued; use certificateAuthorityServiceConfig with the \
                        name of a CA Service pool in endpointURI";
         problems.push(FieldProblem::error(
+            Rule::InvalidCertificateAuthority,
             format!("{FIELD}.meshCAConfig"),
             message,
         ));
@@ -105,7 +117,7 @@ fn issuing_pools(
     let service = authority.certificate_authority_service_config.as_ref();
     if service.is_none() && authority.mesh_ca_config.is_none() {
         let message = "it is empty; it needs exactly one issuing configuration";
-        let problem = FieldProblem::error(FIELD, message);
+        let problem = FieldProblem::error(Rule::InvalidCertificateAuthority, FIELD, message);
         problems.push(problem.allowed("certificateAuthorityServiceConfig"));
     }
     service.and_then(|service| service_pools(service, problems))
@@ -120,23 +132,27 @@ fn service_pools(
     if service.endpoint_uri.is_none() {
         let message = "the field is required: the CA pool that issues";
         let form = "//privateca.googleapis.com/projects/PROJECT/locations/LOCATION/caPools/POOL";
-        problems.push(FieldProblem::error(&endpoint, message).allowed(form));
+        problems
+            .push(FieldProblem::error(Rule::InvalidEndpointURI, &endpoint, message).allowed(form));
     }
     let first = service
         .endpoint_uri
         .iter()
-        .map(|uri| (endpoint.clone(), uri));
+        .map(|uri| (Rule::InvalidEndpointURI, endpoint.clone(), uri));
     let fallbacks = service.fallback_uris.iter().enumerate();
-    let fields = fallbacks.map(|(index, uri)| (format!("{SERVICE}.fallbackURIs[{index}]"), uri));
+    let fields = fallbacks.map(|(index, uri)| {
+        let field = format!("{SERVICE}.fallbackURIs[{index}]");
+        (Rule::InvalidFallbackURI, field, uri)
+    });
     let mut pools: Vec<(String, CaPoolName)> = Vec::new();
-    for (field, uri) in first.chain(fields) {
-        let Some(pool) = pool(&field, uri, problems) else {
+    for (rule, field, uri) in first.chain(fields) {
+        let Some(pool) = pool(rule, &field, uri, problems) else {
             continue;
         };
         match pools.iter().find(|(_, earlier)| *earlier == pool) {
             Some((earlier, _)) => {
                 let message = format!("this pool is already in {earlier}; remove it here");
-                problems.push(FieldProblem::error(field, message));
+                problems.push(FieldProblem::error(Rule::DuplicatePool, field, message));
             }
             None => pools.push((field, pool)),
         }
@@ -147,6 +163,7 @@ fn service_pools(
 
 /// A pool's name in `field`.
 pub(super) fn pool(
+    rule: Rule,
     field: &str,
     text: &str,
     problems: &mut Vec<FieldProblem>,
@@ -155,6 +172,7 @@ pub(super) fn pool(
         Ok(pool) => Some(pool),
         Err(error) => {
             problems.push(FieldProblem::error(
+                rule,
                 field,
                 format!("not the name of a CA pool: {error}"),
             ));
@@ -170,32 +188,30 @@ fn key_algorithm(
     const FIELD: &str = "spec.keyAlgorithm";
     const SIZE: &str = "spec.keyAlgorithm.rsa.modulusSize";
     const CURVE: &str = "spec.keyAlgorithm.ecdsa.curve";
+    let error =
+        |field, message: &str| FieldProblem::error(Rule::InvalidKeyAlgorithm, field, message);
     let problem = match spec.map(|spec| (&spec.rsa, &spec.ecdsa)) {
-        None => FieldProblem::error(FIELD, "the field is required").allowed("rsa, ecdsa"),
+        None => error(FIELD, "the field is required").allowed("rsa, ecdsa"),
         Some((None, None)) => {
-            FieldProblem::error(FIELD, "it is empty; choose exactly one kind of key")
-                .allowed("rsa, ecdsa")
+            error(FIELD, "it is empty; choose exactly one kind of key").allowed("rsa, ecdsa")
         }
         Some((Some(_), Some(_))) => {
-            FieldProblem::error(FIELD, "rsa and ecdsa are both given; keep exactly one")
-                .allowed("rsa, ecdsa")
+            error(FIELD, "rsa and ecdsa are both given; keep exactly one").allowed("rsa, ecdsa")
         }
         Some((Some(rsa), None)) => match rsa.modulus_size {
-            None => FieldProblem::error(SIZE, "the field is required").allowed("2048, 3072, 4096"),
+            None => error(SIZE, "the field is required").allowed("2048, 3072, 4096"),
             Some(bits) => match KeyAlgorithm::from_rsa_modulus_bits(bits) {
                 Some(algorithm) => return Some(algorithm),
-                None => FieldProblem::error(SIZE, format!("RSA keys of {bits} bits are not made"))
+                None => error(SIZE, &format!("RSA keys of {bits} bits are not made"))
                     .allowed("2048, 3072, 4096"),
             },
         },
         Some((None, Some(ecdsa))) => match &ecdsa.curve {
-            None => FieldProblem::error(CURVE, "the field is required").allowed("P256, P384"),
+            None => error(CURVE, "the field is required").allowed("P256, P384"),
             Some(curve) => match KeyAlgorithm::from_ecdsa_curve(curve) {
                 Some(algorithm) => return Some(algorithm),
-                None => {
-                    FieldProblem::error(CURVE, format!("there is no curve {} here", quote(curve)))
-                        .allowed("P256, P384")
-                }
+                None => error(CURVE, &format!("there is no curve {} here", quote(curve)))
+                    .allowed("P256, P384"),
             },
         },
     };
@@ -228,7 +244,8 @@ fn times(
             format!("{seconds} s is too long for a workload's certificate")
         };
         let allowed = format!("{shortest} to {LONGEST_VALIDITY_SECONDS} (10 years)");
-        problems.push(FieldProblem::error(VALIDITY, message).allowed(allowed));
+        problems
+            .push(FieldProblem::error(Rule::InvalidValidity, VALIDITY, message).allowed(allowed));
         None
     };
     let percent = spec
@@ -243,7 +260,10 @@ fn times(
             100 => "with 100 a certificate would be renewed all the time".to_owned(),
             other => format!("{other} is no share of the validity"),
         };
-        problems.push(FieldProblem::error(PERCENTAGE, message).allowed("1 to 99"));
+        problems.push(
+            FieldProblem::error(Rule::InvalidRotationWindow, PERCENTAGE, message)
+                .allowed("1 to 99"),
+        );
     }
     let (validity, percentage) = validity.zip(percentage)?;
     if settings.lift_minimums {
@@ -263,19 +283,30 @@ fn times(
     if hundredths < SHORTEST_WINDOW_SECONDS * 100 {
         let message = format!("{window}, which is too short; raise the percentage or the validity");
         let allowed = format!("a window of at least {SHORTEST_WINDOW_SECONDS} s");
-        problems.push(FieldProblem::error(window_field, message).allowed(allowed));
+        problems.push(
+            FieldProblem::error(Rule::RotationWindowTooShort, window_field, message)
+                .allowed(allowed),
+        );
     } else if hundredths < COMFORTABLE_WINDOW_SECONDS * 100 {
         let message = format!(
             "{window}; under {COMFORTABLE_WINDOW_SECONDS} s a short outage of the CA is enough to \
              lose the certificate"
         );
-        problems.push(FieldProblem::warning(window_field, message));
+        problems.push(FieldProblem::warning(
+            Rule::RotationWindowShort,
+            window_field,
+            message,
+        ));
     } else if percent < COMFORTABLE_PERCENTAGE {
         let message = format!(
             "with {percent}% renewal starts late: the rest of the validity is all the time there \
              is when the CA is away; {COMFORTABLE_PERCENTAGE} or more is usual"
         );
-        problems.push(FieldProblem::warning(PERCENTAGE, message));
+        problems.push(FieldProblem::warning(
+            Rule::RotationWindowShort,
+            PERCENTAGE,
+            message,
+        ));
     }
     Some((Duration::from_secs(validity), percentage))
 }

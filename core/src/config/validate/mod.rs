@@ -13,7 +13,7 @@ pub use workload::{DeclaredWorkload, workload};
 
 use certagent_svid::TrustDomain;
 
-use super::problem::FieldProblem;
+use super::{problem::FieldProblem, rule::Rule};
 
 /// A trust domain as the objects write it: the bare name.
 fn trust_domain(field: &str, text: &str, problems: &mut Vec<FieldProblem>) -> Option<TrustDomain> {
@@ -29,7 +29,8 @@ fn trust_domain(field: &str, text: &str, problems: &mut Vec<FieldProblem>) -> Op
         ),
     };
     problems.push(
-        FieldProblem::error(field, message).allowed("a name such as demo-project.svc.id.goog"),
+        FieldProblem::error(Rule::InvalidTrustDomain, field, message)
+            .allowed("a name such as demo-project.svc.id.goog"),
     );
     None
 }

@@ -7,6 +7,7 @@ use certagent_svid::{Certificate, TrustDomain};
 use crate::bundle_endpoint::BundleEndpointError;
 use crate::config::policy::{TrustAnchor, TrustPolicy};
 use crate::config::problem::{Checked, FieldProblem};
+use crate::config::rule::Rule;
 use crate::config::trust::{TrustAnchorSpec, TrustConfigSpec, TrustStoreSpec};
 
 const ANCHOR_FORMS: &str =
@@ -20,7 +21,11 @@ pub fn trust(spec: &TrustConfigSpec) -> Checked<TrustPolicy> {
     let mut first_fields: BTreeMap<TrustDomain, String> = BTreeMap::new();
     if spec.trust_stores.is_empty() {
         let message = "at least one trust store is needed: that of the workloads' own trust domain";
-        problems.push(FieldProblem::error("spec.trustStores", message));
+        problems.push(FieldProblem::error(
+            Rule::MissingTrustStore,
+            "spec.trustStores",
+            message,
+        ));
     }
     for (index, store) in spec.trust_stores.iter().enumerate() {
         let field = format!("spec.trustStores[{index}]");
@@ -32,7 +37,11 @@ pub fn trust(spec: &TrustConfigSpec) -> Checked<TrustPolicy> {
                 "the trust domain {domain} is already in {first}; a trust domain that is listed \
                  twice makes the whole object invalid: move all its anchors to one entry"
             );
-            problems.push(FieldProblem::error(format!("{field}.trustDomain"), message));
+            problems.push(FieldProblem::error(
+                Rule::DuplicateTrustDomain,
+                format!("{field}.trustDomain"),
+                message,
+            ));
         } else {
             first_fields.insert(domain.clone(), format!("{field}.trustDomain"));
             stores.insert(domain, anchors);
@@ -48,7 +57,7 @@ fn trust_domain(
 ) -> Option<TrustDomain> {
     let Some(text) = &store.trust_domain else {
         let message = "the field is required: the name of the trust domain";
-        let problem = FieldProblem::error(field, message);
+        let problem = FieldProblem::error(Rule::InvalidTrustDomain, field, message);
         problems.push(problem.allowed("a name such as demo-project.svc.id.goog"));
         return None;
     };
@@ -62,7 +71,9 @@ fn anchors(
 ) -> Vec<TrustAnchor> {
     if store.trust_anchors.is_empty() {
         let message = "at least one anchor is needed; without one nothing is trusted";
-        problems.push(FieldProblem::error(field, message).allowed(ANCHOR_FORMS));
+        problems.push(
+            FieldProblem::error(Rule::MissingTrustAnchor, field, message).allowed(ANCHOR_FORMS),
+        );
     }
     let items = store.trust_anchors.iter().enumerate();
     items
@@ -83,13 +94,14 @@ fn anchor(
     match (pool, pem, endpoint) {
         (Some(pool), None, None) => {
             let field = format!("{field}.certificateAuthorityServiceURI");
-            super::certificates::pool(&field, pool, problems).map(TrustAnchor::Pool)
+            super::certificates::pool(Rule::InvalidAnchorURI, &field, pool, problems)
+                .map(TrustAnchor::Pool)
         }
         (None, Some(pem), None) => certificate(pem)
             .map_err(|message| {
                 let field = format!("{field}.pemCertificate");
                 problems.push(
-                    FieldProblem::error(field, message)
+                    FieldProblem::error(Rule::InvalidAnchorCertificate, field, message)
                         .allowed("exactly one CA certificate in PEM"),
                 );
             })
@@ -99,19 +111,24 @@ fn anchor(
             .parse()
             .map_err(|error: BundleEndpointError| {
                 let field = format!("{field}.spiffeTrustBundleEndpoint");
-                let problem = FieldProblem::error(field, error.to_string());
+                let problem =
+                    FieldProblem::error(Rule::InvalidAnchorEndpoint, field, error.to_string());
                 problems.push(problem.allowed(ENDPOINT_FORM));
             })
             .ok()
             .map(TrustAnchor::Endpoint),
         (None, None, None) => {
             let message = "the anchor is empty; it needs exactly one of its forms";
-            problems.push(FieldProblem::error(field, message).allowed(ANCHOR_FORMS));
+            problems.push(
+                FieldProblem::error(Rule::InvalidTrustAnchor, field, message).allowed(ANCHOR_FORMS),
+            );
             None
         }
         _ => {
             let message = "the anchor has more than one of its forms; make each an item of its own";
-            problems.push(FieldProblem::error(field, message).allowed(ANCHOR_FORMS));
+            problems.push(
+                FieldProblem::error(Rule::InvalidTrustAnchor, field, message).allowed(ANCHOR_FORMS),
+            );
             None
         }
     }

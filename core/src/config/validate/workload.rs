@@ -5,6 +5,7 @@ use certagent_svid::TrustDomain;
 use crate::config::Settings;
 use crate::config::policy::{OwnerRef, VolumeSpec};
 use crate::config::problem::{Checked, FieldProblem, quote};
+use crate::config::rule::Rule;
 use crate::config::workload::{WorkloadSpec, WorkloadVolumeSpec};
 use crate::{dns, request::SubjectMode};
 
@@ -87,7 +88,7 @@ fn name(
         Some(text) if fits(text) => return Some(text.clone()),
         Some(text) => format!("{} is not a name that Kubernetes allows", quote(text)),
     };
-    problems.push(FieldProblem::error(field, message).allowed(allowed));
+    problems.push(FieldProblem::error(Rule::InvalidWorkload, field, message).allowed(allowed));
     None
 }
 
@@ -111,12 +112,12 @@ fn token_file(
             if mode == Some(SubjectMode::Default) {
                 let message = "the file is not used: only with --identity reflected is the CA \
                                asked with the workload's own token";
-                problems.push(FieldProblem::warning(FIELD, message));
+                problems.push(FieldProblem::warning(Rule::InvalidWorkload, FIELD, message));
             }
             return Some(text.to_owned());
         }
     };
-    let problem = FieldProblem::error(FIELD, message);
+    let problem = FieldProblem::error(Rule::InvalidWorkload, FIELD, message);
     problems.push(problem.allowed("a file, absolute or relative to this file"));
     None
 }
@@ -127,7 +128,11 @@ fn volume(
 ) -> Option<VolumeSpec> {
     let Some(spec) = spec else {
         let message = "the field is required: where the credential is written";
-        problems.push(FieldProblem::error("spec.volume", message));
+        problems.push(FieldProblem::error(
+            Rule::InvalidWorkload,
+            "spec.volume",
+            message,
+        ));
         return None;
     };
     let path = path(spec.path.as_deref(), problems);
@@ -157,7 +162,7 @@ fn path(text: Option<&str>, problems: &mut Vec<FieldProblem>) -> Option<String> 
         }
         Some(text) => return Some(text.to_owned()),
     };
-    let problem = FieldProblem::error("spec.volume.path", message);
+    let problem = FieldProblem::error(Rule::InvalidWorkload, "spec.volume.path", message);
     problems.push(problem.allowed("a directory, absolute or relative to this file"));
     None
 }
@@ -219,7 +224,11 @@ fn mode(which: Mode, text: Option<&str>, problems: &mut Vec<FieldProblem>) -> u3
         }
         Some(bits) => {
             if let Some(concern) = which.concern(bits) {
-                problems.push(FieldProblem::warning(which.field(), concern));
+                problems.push(FieldProblem::warning(
+                    Rule::InvalidWorkload,
+                    which.field(),
+                    concern,
+                ));
             }
             return bits;
         }
@@ -228,7 +237,8 @@ fn mode(which: Mode, text: Option<&str>, problems: &mut Vec<FieldProblem>) -> u3
         "\"0000\" to \"0777\", for example \"{:04o}\"",
         which.default()
     );
-    problems.push(FieldProblem::error(which.field(), message).allowed(allowed));
+    problems
+        .push(FieldProblem::error(Rule::InvalidWorkload, which.field(), message).allowed(allowed));
     which.default()
 }
 
@@ -250,7 +260,8 @@ fn owner(field: &str, text: Option<&str>, problems: &mut Vec<FieldProblem>) -> O
         return Some(OwnerRef::Name(text.to_owned()));
     };
     problems.push(
-        FieldProblem::error(field, message).allowed("a name, or a number from 0 to 4294967294"),
+        FieldProblem::error(Rule::InvalidWorkload, field, message)
+            .allowed("a name, or a number from 0 to 4294967294"),
     );
     None
 }
