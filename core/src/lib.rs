@@ -9,6 +9,7 @@
 //! 4. [`outcome`]: what an attempt's failure means, and what is allowed next.
 //! 5. [`issued::RawChain`] becomes an [`issued::IssuedChain`] by one check, or is refused.
 //! 6. [`rotation::next`] and [`backoff`]: when to ask again.
+//! 7. [`conditions`]: what a cluster's objects say about all that.
 //!
 //! Where a controller signs for nodes, [`approval`] says which of their requests it may.
 //!
@@ -17,6 +18,7 @@ pub mod algorithm;
 pub mod approval;
 pub mod backoff;
 pub mod bundle_endpoint;
+pub mod conditions;
 pub mod config;
 mod dns;
 pub mod issued;
