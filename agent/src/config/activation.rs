@@ -18,6 +18,7 @@ pub(crate) struct Activation {
     metrics: Arc<Metrics>,
     sender: watch::Sender<Arc<ActiveConfig>>,
     seen: Seen,
+    in_force: Vec<Source>,
 }
 
 /// The newest content that was looked at: nothing is said or done about it again.
@@ -44,14 +45,13 @@ impl Activation {
             problems,
             config,
         } = found;
-        let earlier = || Found::check(keeper.kept()?, settings).config;
-        let config = match config {
+        let (config, in_force) = match config {
             Some(config) => {
                 keeper.keep(&sources);
-                config
+                (config, sources.clone())
             }
-            None => match earlier() {
-                Some(config) => config,
+            None => match keeper.earlier(settings) {
+                Some(earlier) => earlier,
                 None => return Err(BadConfig { problems }),
             },
         };
@@ -64,7 +64,9 @@ impl Activation {
             );
         }
         let seen = Seen { sources, problems };
-        Ok(Self::begin(keeper, metrics, config, problem, seen))
+        Ok(Self::begin(
+            keeper, metrics, config, in_force, problem, seen,
+        ))
     }
 
     /// Begins with the last good configuration of an earlier process because the source, for the
@@ -78,7 +80,7 @@ impl Activation {
         let keeper = Keeper {
             state: Arc::clone(state),
         };
-        let config = Found::check(keeper.kept()?, settings).config?;
+        let (config, in_force) = keeper.earlier(settings)?;
         warn!("the last good configuration, of an earlier start, is used meanwhile: {why}");
         let seen = Seen {
             sources: Vec::new(),
@@ -88,6 +90,7 @@ impl Activation {
             keeper,
             metrics,
             config,
+            in_force,
             Some(why.to_owned()),
             seen,
         ))
@@ -97,6 +100,7 @@ impl Activation {
         keeper: Keeper,
         metrics: Arc<Metrics>,
         config: Config,
+        in_force: Vec<Source>,
         problem: Option<String>,
         seen: Seen,
     ) -> (Self, watch::Receiver<Arc<ActiveConfig>>) {
@@ -111,8 +115,14 @@ impl Activation {
             metrics,
             sender,
             seen,
+            in_force,
         };
         (activation, receiver)
+    }
+
+    /// What the active configuration was made of.
+    pub(crate) fn in_force(&self) -> &[Source] {
+        &self.in_force
     }
 
     /// This is what was looked at last.
@@ -136,6 +146,7 @@ impl Activation {
         self.metrics.config_valid(problem.is_none());
         if let Some(config) = config {
             self.keeper.keep(&sources);
+            self.in_force.clone_from(&sources);
             self.activate(&before, config);
         } else {
             error!("the new configuration has errors, so the one before it stays active");
@@ -215,6 +226,12 @@ impl Keeper {
                 None
             }
         }
+    }
+
+    /// What an earlier process kept, if it is still good.
+    fn earlier(&self, settings: &Settings) -> Option<(Config, Vec<Source>)> {
+        let found = Found::check(self.kept()?, settings);
+        Some((found.config?, found.sources))
     }
 
     /// The agent works without, so a failure is only told.

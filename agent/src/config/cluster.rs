@@ -1,5 +1,5 @@
 //! The configuration follows the two objects of a cluster.
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use certagent_core::config::{Problem, Rule, Settings, Severity, Source, TrustPolicy};
 use futures::{Stream, StreamExt as _, pin_mut, stream};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{ActiveConfig, BadConfig, Found, activation::Activation};
+use super::{ActiveConfig, BadConfig, Found, JudgedObject, activation::Activation, judged};
 use crate::{
     admin::Metrics,
     clock::SharedClock,
@@ -48,6 +48,9 @@ pub struct ClusterState {
     pub is_settling: bool,
     /// The trust that the controller has rendered last; none before it has for the first time.
     pub rendered: Option<Arc<TrustPolicy>>,
+    /// Each object that is there, as it was judged last; none before both were asked for. Whoever
+    /// reads files has none.
+    pub objects: BTreeMap<Kind, JudgedObject>,
 }
 
 /// Follows `WorkloadCertificateConfig/default` and `TrustConfig/default`.
@@ -139,6 +142,7 @@ struct Follower {
     troubles: [Option<Trouble>; 2],
     /// What is wrong with the objects.
     wrong: Option<String>,
+    judged: BTreeMap<Kind, JudgedObject>,
     activation: Option<(Activation, watch::Receiver<Arc<ActiveConfig>>)>,
     has_tried_earlier: bool,
     rendered: Option<Arc<TrustPolicy>>,
@@ -199,10 +203,9 @@ impl Follower {
         metrics: Arc<Metrics>,
     ) -> (Self, watch::Receiver<ClusterState>) {
         let (sender, receiver) = watch::channel(ClusterState {
-            active: None,
             problem: Some(NO_ANSWER.to_owned()),
             is_settling: true,
-            rendered: None,
+            ..ClusterState::default()
         });
         let follower = Self {
             settings,
@@ -211,6 +214,7 @@ impl Follower {
             objects: Objects::default(),
             troubles: [None, None],
             wrong: None,
+            judged: BTreeMap::new(),
             activation: None,
             has_tried_earlier: false,
             rendered: None,
@@ -278,6 +282,14 @@ impl Follower {
     fn activate(&mut self, found: Found) {
         self.has_tried_earlier = true;
         self.wrong = errors(&found.problems);
+        let (sources, problems) = (found.sources.clone(), found.problems.clone());
+        self.try_active(found);
+        let activation = self.activation.as_ref();
+        let in_force = activation.map_or(&[][..], |(activation, _)| activation.in_force());
+        self.judged = judged::judge(&sources, &problems, in_force);
+    }
+
+    fn try_active(&mut self, found: Found) {
         if let Some((activation, _)) = &mut self.activation {
             activation.take(found);
             return;
@@ -337,6 +349,7 @@ impl Follower {
             problem: self.problem(),
             is_settling: !self.has_tried_earlier,
             rendered: self.rendered.clone(),
+            objects: self.judged.clone(),
         };
         // What is wrong with the objects themselves is told by who makes them active.
         let is_told = now.active.is_some() && self.troubles.iter().all(Option::is_none);
@@ -365,6 +378,11 @@ fn source(kind: Kind, there: &DynamicObject) -> Source {
         "kind": kind.name(),
         "metadata": {"name": there.metadata.name},
     });
+    // So it is known later which object, and which form of it, is in force.
+    if let (Some(uid), Some(generation)) = (&there.metadata.uid, there.metadata.generation) {
+        text["metadata"]["uid"] = uid.as_str().into();
+        text["metadata"]["generation"] = generation.into();
+    }
     if let Some(spec) = there.data.get("spec") {
         text["spec"] = spec.clone();
     }

@@ -1,5 +1,6 @@
 use std::io;
 
+use certagent_core::conditions::InForce;
 use jiff::Timestamp;
 use kube::core::Status;
 use serde_json::Value;
@@ -16,6 +17,7 @@ fn object(kind: Kind, generation: i64, fixture: &Fixture) -> DynamicObject {
         .find(|document| document["kind"] == kind.name())
         .unwrap();
     object["metadata"]["generation"] = generation.into();
+    object["metadata"]["uid"] = format!("{}-uid", kind.plural()).into();
     object["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
     object["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
     serde_json::from_value(object).unwrap()
@@ -281,7 +283,8 @@ fn only_what_people_write_is_kept() {
     let source = source(Kind::Trust, &object(Kind::Trust, 7, &fixture()));
     assert_eq!(source.name, "TrustConfig/default (generation 7)");
     let text: Value = serde_json::from_str(&source.text).unwrap();
-    assert_eq!(text["metadata"], json!({"name": "default"}));
+    let metadata = json!({"name": "default", "uid": "trustconfigs-uid", "generation": 7});
+    assert_eq!(text["metadata"], metadata);
     assert_eq!(text.get("status"), None);
     assert!(text["spec"]["trustStores"].is_array());
 }
@@ -294,4 +297,64 @@ fn the_same_object_read_again_changes_nothing() {
     cluster.state.mark_unchanged();
     cluster.both();
     assert!(!cluster.state.has_changed().unwrap());
+}
+
+#[test]
+fn each_object_is_told_what_is_wrong_with_it_and_what_is_in_force() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    let waiting = cluster.apply(Kind::Certificates, 1, &fixture());
+    assert!(waiting.objects.is_empty(), "the other one is not known yet");
+    let both = cluster.apply(Kind::Trust, 5, &fixture());
+    let certificates = &both.objects[&Kind::Certificates];
+    assert_eq!(
+        (certificates.generation, certificates.in_force),
+        (1, InForce::This)
+    );
+    assert_eq!(certificates.uid, "workloadcertificateconfigs-uid");
+    assert_eq!(both.objects[&Kind::Trust].generation, 5);
+
+    let wrong = Fixture {
+        validity: 5,
+        ..fixture()
+    };
+    let state = cluster.apply(Kind::Certificates, 2, &wrong);
+    let certificates = &state.objects[&Kind::Certificates];
+    assert_eq!(certificates.in_force, InForce::Generation(1));
+    assert_eq!(certificates.problems.len(), 1);
+    let trust = &state.objects[&Kind::Trust];
+    assert_eq!((trust.in_force, trust.problems.len()), (InForce::This, 0));
+
+    // Another process knows from what was kept.
+    let mut cluster = lab.start();
+    cluster.apply(Kind::Certificates, 3, &wrong);
+    let state = cluster.apply(Kind::Trust, 5, &fixture());
+    assert_eq!(
+        state.objects[&Kind::Certificates].in_force,
+        InForce::Generation(1)
+    );
+
+    // The same name does not make it the same object.
+    let mut anew = object(Kind::Certificates, 1, &wrong);
+    anew.metadata.uid = Some("another".to_owned());
+    let state = cluster.event(Kind::Certificates, Ok(Some(anew)));
+    assert_eq!(
+        state.objects[&Kind::Certificates].in_force,
+        InForce::Earlier
+    );
+    let state = cluster.event(Kind::Certificates, Ok(None));
+    assert!(!state.objects.contains_key(&Kind::Certificates));
+}
+
+#[test]
+fn before_anything_was_good_nothing_is_in_force() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    cluster.event(Kind::Trust, Ok(None));
+    let state = cluster.apply(Kind::Certificates, 1, &fixture());
+    assert_eq!(
+        state.objects[&Kind::Certificates].in_force,
+        InForce::Nothing
+    );
+    assert_eq!(state.objects.len(), 1);
 }

@@ -1,11 +1,12 @@
 //! The configuration that is active, and how it follows its source.
 //!
 //! `files` reads files and directories, `reload` watches them, `cluster` follows the objects of a
-//! cluster, `activation` makes active what is good, `last_good` keeps what worked last over a
+//! cluster, `judged` what is to be told at each of them, `activation` makes active what is good, `last_good` keeps what worked last over a
 //! restart. What the objects mean is decided in `certagent_core::config`.
 mod activation;
 mod cluster;
 mod files;
+mod judged;
 mod last_good;
 mod reload;
 
@@ -15,6 +16,7 @@ use certagent_core::config::{CertificatePolicy, Config, Problem, Workload};
 
 pub use cluster::{ClusterConfig, ClusterState};
 pub use files::{ConfigFiles, FileError, Found};
+pub use judged::JudgedObject;
 
 /// The configuration that certificates are issued by now.
 #[derive(Clone, Debug, PartialEq)]

@@ -39,7 +39,7 @@ fn state(problem: &str, is_settling: bool) -> ClusterState {
         active: None,
         problem: Some(problem.to_owned()),
         is_settling,
-        rendered: None,
+        ..ClusterState::default()
     }
 }
 

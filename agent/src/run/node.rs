@@ -234,7 +234,7 @@ fn follow_files(
         active: Some(Arc::clone(active)),
         problem: active.problem.clone(),
         is_settling: false,
-        rendered: None,
+        ..ClusterState::default()
     };
     let (sender, receiver) = watch::channel(state(&active.borrow()));
     let task = tokio::spawn(async move {
