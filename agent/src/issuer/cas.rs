@@ -1,4 +1,6 @@
 //! Certificates from CA Service.
+mod survey;
+
 use std::{sync::Arc, time::Duration};
 
 use certagent_core::{
@@ -28,6 +30,8 @@ use crate::{
     limit::{Asked, Limiter},
     trust::Trust,
 };
+
+pub use survey::{Doubt, Survey};
 
 /// An [`Issuer`] that asks the pools of CA Service itself.
 pub struct CasIssuer {

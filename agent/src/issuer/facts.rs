@@ -34,6 +34,8 @@ pub(super) struct Facts {
     pub(super) chains: Option<Vec<Vec<Certificate>>>,
     /// How many of its CAs sign. Nothing but the quota depends on it.
     enabled: Option<usize>,
+    /// Why a part is none.
+    pub(super) denied: Option<CallError>,
 }
 
 impl Facts {
@@ -136,6 +138,10 @@ impl FactsCache {
             let chains_news = is_news(|facts| facts.chains.is_none())
                 && !(pool_news && is_denied(&answer) && is_denied(&chains));
             let enabled_news = is_news(|facts| facts.enabled.is_none());
+            let denied = [answer.as_ref().err(), chains.as_ref().err()];
+            let denied = denied.into_iter().flatten();
+            let denied = denied.filter(|error| error.class == Class::Denied);
+            let denied = denied.cloned().next();
             // Nothing is said of the quota of a pool that cannot be used.
             let (pool_answer, chains) = (
                 unless_denied(answer, pool_news)?,
@@ -158,6 +164,7 @@ impl FactsCache {
                 pool: pool_answer,
                 chains,
                 enabled,
+                denied,
             });
             limiter.learn(&pool, facts.tier(), facts.enabled.unwrap_or(1));
             let known = Known {
