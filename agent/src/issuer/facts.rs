@@ -138,10 +138,7 @@ impl FactsCache {
             let chains_news = is_news(|facts| facts.chains.is_none())
                 && !(pool_news && is_denied(&answer) && is_denied(&chains));
             let enabled_news = is_news(|facts| facts.enabled.is_none());
-            let denied = [answer.as_ref().err(), chains.as_ref().err()];
-            let denied = denied.into_iter().flatten();
-            let denied = denied.filter(|error| error.class == Class::Denied);
-            let denied = denied.cloned().next();
+            let denied = denied([answer.as_ref().err(), chains.as_ref().err()]);
             // Nothing is said of the quota of a pool that cannot be used.
             let (pool_answer, chains) = (
                 unless_denied(answer, pool_news)?,
@@ -193,6 +190,12 @@ fn enabled(authorities: &[CaAnswer]) -> usize {
 
 fn is_denied<T>(answer: &Result<T, CallError>) -> bool {
     matches!(answer, Err(error) if error.class == Class::Denied)
+}
+
+/// The first refusal to be looked at.
+fn denied<const N: usize>(errors: [Option<&CallError>; N]) -> Option<CallError> {
+    let mut errors = errors.into_iter().flatten();
+    errors.find(|error| error.class == Class::Denied).cloned()
 }
 
 /// Who may create certificates need not be allowed to look at the pool: then it is taken for one
