@@ -99,7 +99,8 @@ impl ClusterConfig {
 /// What the API server says of an object: as it is now, or that there is none.
 type Event = Result<Option<DynamicObject>, watcher::Error>;
 
-fn objects_of(client: Client, kind: Kind) -> Api<DynamicObject> {
+/// The objects of one of the two kinds.
+pub(crate) fn objects_of(client: Client, kind: Kind) -> Api<DynamicObject> {
     let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind.name());
     let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
     Api::all_with(client, &resource)

@@ -14,6 +14,7 @@ use std::{collections::BTreeSet, fmt::Display, sync::Arc};
 
 use certagent_core::config::{CertificatePolicy, Config, Problem, Workload};
 
+pub(crate) use cluster::objects_of;
 pub use cluster::{ClusterConfig, ClusterState};
 pub use files::{ConfigFiles, FileError, Found};
 pub use judged::JudgedObject;

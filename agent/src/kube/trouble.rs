@@ -88,6 +88,23 @@ impl Trouble {
             ),
         }
     }
+
+    /// What it means for writing `object`.
+    pub(crate) fn explain_write(&self, object: &str) -> String {
+        match self {
+            Self::Unreachable(why) => {
+                format!("{object} cannot be written, and is tried again: {why}")
+            }
+            Self::Forbidden(why) => format!(
+                "the API server does not let this process read or write {object}: {why}; apply \
+                the RBAC rules of deploy/controller.yaml"
+            ),
+            Self::UnknownKind => format!(
+                "{object} cannot be written because the API server does not know the kind; apply \
+                deploy/crds.yaml"
+            ),
+        }
+    }
 }
 
 impl From<&kube::Error> for Trouble {

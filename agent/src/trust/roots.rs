@@ -134,6 +134,11 @@ impl Trust {
         self.bundle(trust_domain).is_none() && self.distrusted(trust_domain).next().is_some()
     }
 
+    /// It is the trust that this policy asks for, as opposed to an earlier one.
+    pub(crate) fn follows(&self, policy: &TrustPolicy) -> bool {
+        self.policy == *policy
+    }
+
     /// Every source was asked at least once, with or without success.
     pub fn is_resolved(&self) -> bool {
         self.sources.values().all(|source| source.due.is_some())
@@ -374,8 +379,31 @@ impl Trust {
     }
 }
 
+#[cfg(test)]
+#[cfg(feature = "emulator")]
+impl Trust {
+    /// For tests of others: one source was asked, and failed.
+    pub(crate) fn after_failure(
+        policy: &TrustPolicy,
+        name: &SourceName,
+        error: SourceError,
+        now: Timestamp,
+    ) -> Self {
+        let mut trust = Self::new(policy);
+        trust.record(name, Err(error), now);
+        trust
+    }
+
+    /// For tests of others: one root is distrusted.
+    pub(crate) fn distrusting(policy: &TrustPolicy, root: &Certificate) -> Self {
+        let distrust = std::iter::once(super::Fingerprint::of(root)).collect();
+        let (kept, moment) = (Kept::default(), Timestamp::UNIX_EPOCH);
+        Self::resume(policy, SignedDuration::ZERO, kept, distrust, moment)
+    }
+}
+
 /// How long certificates live that were issued under a root while it was still named.
-pub(super) fn validity(policy: &CertificatePolicy) -> SignedDuration {
+pub(crate) fn validity(policy: &CertificatePolicy) -> SignedDuration {
     SignedDuration::try_from(policy.validity).unwrap_or(SignedDuration::MAX)
 }
 

@@ -30,7 +30,7 @@ pub enum SourceName {
 
 impl SourceName {
     /// The source that an anchor names; none for one that is a root itself.
-    pub(super) fn of(anchor: &TrustAnchor) -> Option<Self> {
+    pub(crate) fn of(anchor: &TrustAnchor) -> Option<Self> {
         match anchor {
             TrustAnchor::Pool(pool) => Some(Self::Pool(pool.clone())),
             TrustAnchor::Endpoint(endpoint) => Some(Self::Endpoint(endpoint.clone())),

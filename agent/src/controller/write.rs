@@ -1,0 +1,234 @@
+//! Puts a status into the API server, and an event beside it when readiness changes.
+use certagent_core::conditions::{READY, Statement, WARNING, follow, told};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tracing::warn;
+
+use crate::{
+    config::{JudgedObject, objects_of},
+    kube::{Kind, Trouble, answer},
+};
+
+/// Who writes, for the API server.
+const MANAGER: &str = "certagent-controller";
+
+/// The name of the objects.
+const NAME: &str = "default";
+
+/// Where events of objects without a namespace go.
+const EVENTS: &str = "default";
+
+/// The longest note of an event, in bytes. An API server takes 1024.
+const LONGEST_NOTE: usize = 1000;
+
+/// So often a write is tried that others come before.
+const ATTEMPTS: u32 = 4;
+
+/// The two answers of an API server that let a write be thought over.
+const CONFLICT: u16 = 409;
+
+/// What has to stand in a status.
+pub(super) struct Desired {
+    /// The statements; without any the conditions stay as they are.
+    pub(super) said: Option<Vec<Statement>>,
+    /// Other fields.
+    pub(super) fields: Vec<(&'static str, Value)>,
+}
+
+/// What became of it.
+#[derive(Debug, PartialEq)]
+pub(super) enum Written {
+    /// The status is as it has to be.
+    Right,
+    /// The object is another than the one that was judged, or is changed all the time.
+    Moved,
+}
+
+/// Writes the status of both objects.
+pub(super) struct Writer {
+    client: Client,
+    /// The process, among several that may write.
+    instance: String,
+}
+
+impl Writer {
+    pub(super) fn new(client: Client, instance: String) -> Self {
+        Self { client, instance }
+    }
+
+    /// Looks at the object and, if it is the one that was `judged`, makes its status what `desire`
+    /// says of the status that is there. Nothing is written if that is the same. `seen` is shown
+    /// every status that stands there.
+    pub(super) async fn write(
+        &self,
+        kind: Kind,
+        judged: &JudgedObject,
+        now: Timestamp,
+        mut desire: impl FnMut(&Value) -> Desired,
+        mut seen: impl FnMut(&Value),
+    ) -> Result<Written, Trouble> {
+        let api = objects_of(self.client.clone(), kind);
+        for _ in 0..ATTEMPTS {
+            let Some(object) = answer(api.get_opt(NAME)).await? else {
+                return Ok(Written::Moved);
+            };
+            let metadata = &object.metadata;
+            let is_same = metadata.uid.as_ref() == Some(&judged.uid)
+                && metadata.generation == Some(judged.generation);
+            if !is_same {
+                return Ok(Written::Moved);
+            }
+            let status = object.data.get("status").unwrap_or(&Value::Null);
+            seen(status);
+            let before = conditions(status);
+            let Desired { said, fields } = desire(status);
+            let after = said.and_then(|said| {
+                let is_warned = said.iter().any(|one| one.r#type == WARNING);
+                let retracted: &[&str] = if is_warned { &[] } else { &[WARNING] };
+                follow(&before, &said, retracted, now)
+            });
+            let Some(patch) = patch(status, after.as_deref(), fields) else {
+                return Ok(Written::Right);
+            };
+            let Some(written) = self.patch(&api, &object, patch).await? else {
+                continue;
+            };
+            seen(written.data.get("status").unwrap_or(&Value::Null));
+            if let Some(after) = &after {
+                self.tell(kind, judged, &before, after, now).await;
+            }
+            return Ok(Written::Right);
+        }
+        Ok(Written::Moved)
+    }
+
+    /// None if somebody else was faster.
+    async fn patch(
+        &self,
+        api: &Api<DynamicObject>,
+        object: &DynamicObject,
+        status: Value,
+    ) -> Result<Option<DynamicObject>, Trouble> {
+        // With these an API server refuses where the object is no longer the one that was seen.
+        let patch = json!({
+            "metadata": {
+                "uid": object.metadata.uid,
+                "resourceVersion": object.metadata.resource_version,
+            },
+            "status": status,
+        });
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        answer(async {
+            match api
+                .patch_status(NAME, &parameters, &Patch::Merge(&patch))
+                .await
+            {
+                Ok(written) => Ok(Some(written)),
+                Err(kube::Error::Api(status)) if status.code == CONFLICT => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// An event, if readiness or its reason changed. The status in the cluster remembers what was
+    /// told, so that nothing is told again, by another process neither. A lost one is only logged:
+    /// the condition says the same.
+    async fn tell(
+        &self,
+        kind: Kind,
+        judged: &JudgedObject,
+        before: &[Value],
+        after: &[Value],
+        now: Timestamp,
+    ) {
+        if told(before, READY) == told(after, READY) {
+            return;
+        }
+        let Some((status, reason)) = told(after, READY) else {
+            return;
+        };
+        let note = after.iter().find(|one| one["type"] == READY);
+        let note = note.and_then(|one| one["message"].as_str());
+        let event = Event {
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{NAME}.")),
+                namespace: Some(EVENTS.to_owned()),
+                ..ObjectMeta::default()
+            },
+            action: Some("Judge".to_owned()),
+            event_time: Some(MicroTime(now)),
+            note: note.map(shortened),
+            reason: Some(reason.to_owned()),
+            regarding: Some(ObjectReference {
+                api_version: Some(format!("{}/{}", crate::kube::GROUP, crate::kube::VERSION)),
+                kind: Some(kind.name().to_owned()),
+                name: Some(NAME.to_owned()),
+                uid: Some(judged.uid.clone()),
+                ..ObjectReference::default()
+            }),
+            reporting_controller: Some(MANAGER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(
+                if status == "True" {
+                    "Normal"
+                } else {
+                    "Warning"
+                }
+                .to_owned(),
+            ),
+            ..Event::default()
+        };
+        let events: Api<Event> = Api::namespaced(self.client.clone(), EVENTS);
+        let created = answer(events.create(&PostParams::default(), &event)).await;
+        if let Err(trouble) = created {
+            warn!(
+                kind = kind.name(),
+                ?trouble,
+                "an event could not be written; the condition stands in the object"
+            );
+        }
+    }
+}
+
+/// The conditions in a status.
+fn conditions(status: &Value) -> Vec<Value> {
+    let list = status.get("conditions").and_then(Value::as_array);
+    list.cloned().unwrap_or_default()
+}
+
+/// The part of a status that changes; none if nothing does.
+fn patch(
+    status: &Value,
+    conditions: Option<&[Value]>,
+    fields: Vec<(&'static str, Value)>,
+) -> Option<Value> {
+    let conditions = conditions.map(|list| ("conditions", Value::from(list)));
+    let changed: serde_json::Map<String, Value> = conditions
+        .into_iter()
+        .chain(fields)
+        .filter(|(name, value)| status.get(name) != Some(value))
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    (!changed.is_empty()).then(|| changed.into())
+}
+
+fn shortened(text: &str) -> String {
+    let end = (0..=LONGEST_NOTE.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or_default())
+        .unwrap_or_default()
+        .to_owned()
+}
