@@ -67,7 +67,7 @@ pub struct Condition {
 pub struct RenderedTrustStore {
     /// The trust domain.
     pub trust_domain: String,
-    /// One for each anchor of the `spec`.
+    /// Its roots; the controller puts those of all anchors into one item.
     #[serde(default)]
     pub trust_anchors: Vec<RenderedTrustAnchor>,
 }
