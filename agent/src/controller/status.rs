@@ -64,7 +64,7 @@ pub struct Settings {
     /// None until the first configuration is active.
     pub supply: watch::Receiver<Option<Supply>>,
     /// Is told the roots that stand in the `TrustConfig`: what nodes know, and so what may be
-    /// issued below.
+    /// issued below. Empty before the task has looked.
     pub rendered: watch::Sender<TrustBundles>,
     /// The time.
     pub clock: SharedClock,
@@ -73,6 +73,8 @@ pub struct Settings {
 /// Keeps the status of both objects true until `cancel`. Only one process may do it at a time;
 /// that is the caller's affair, and a second one does no harm but to write in vain.
 pub async fn run(settings: Settings, cancel: CancellationToken) {
+    // Another may have written since this process did.
+    settings.rendered.send_replace(TrustBundles::default());
     let task = Box::pin(Task::new(settings).run());
     cancel.run_until_cancelled(task).await;
 }
@@ -154,12 +156,13 @@ impl Task {
         let active = state.active.clone().zip(trust);
         let active = active.filter(|(active, trust)| trust.follows(&active.config.trust));
         let known = active.as_ref().map(|(active, trust)| (&**active, &**trust));
-        let first = self.write_trust(state, known).await?;
+        // What keeps one object from being written may leave the other alone.
+        let first = self.write_trust(state, known).await;
         let Ok(said) = self.judge_certificates(state, known, supply).await else {
             return Ok(Err(Interrupted));
         };
-        let second = self.write_certificates(state, said).await?;
-        Ok(Ok(if [first, second].contains(&Written::Moved) {
+        let second = self.write_certificates(state, said).await;
+        Ok(Ok(if [first?, second?].contains(&Written::Moved) {
             BEHIND
         } else {
             self.next_look()

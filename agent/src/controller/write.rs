@@ -32,7 +32,7 @@ const LONGEST_NOTE: usize = 1000;
 /// So often a write is tried that others come before.
 const ATTEMPTS: u32 = 4;
 
-/// The two answers of an API server that let a write be thought over.
+/// The answer of an API server to a write that somebody else came before.
 const CONFLICT: u16 = 409;
 
 /// What has to stand in a status.
@@ -80,14 +80,14 @@ impl Writer {
             let Some(object) = answer(api.get_opt(NAME)).await? else {
                 return Ok(Written::Moved);
             };
+            let status = object.data.get("status").unwrap_or(&Value::Null);
+            seen(status);
             let metadata = &object.metadata;
             let is_same = metadata.uid.as_ref() == Some(&judged.uid)
                 && metadata.generation == Some(judged.generation);
             if !is_same {
                 return Ok(Written::Moved);
             }
-            let status = object.data.get("status").unwrap_or(&Value::Null);
-            seen(status);
             let before = conditions(status);
             let Desired { said, fields } = desire(status);
             let after = said.and_then(|said| {
