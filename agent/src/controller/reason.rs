@@ -41,6 +41,7 @@ pub(super) fn of_pool(error: &IssueError) -> &'static str {
         IssueError::LifetimeOverMaximum { .. } => "PoolForbidsValidity",
         IssueError::NoIssuanceMode { .. } => FORBIDS_CONFIG,
         IssueError::OtherWorkload { .. }
+        | IssueError::Csr(_)
         | IssueError::NotFetched { .. }
         | IssueError::Lost { .. }
         | IssueError::NoCertificate { .. } => REFUSES,

@@ -14,6 +14,7 @@ use certagent_core::{
     outcome::Pace,
     rotation,
 };
+use certagent_svid::TrustBundles;
 use futures::{StreamExt as _, pin_mut};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
@@ -65,7 +66,8 @@ pub struct Requests {
     csrs: Csrs,
     pods: Client,
     config: watch::Receiver<ClusterState>,
-    authority: watch::Receiver<Option<Arc<Authority>>>,
+    authority: watch::Receiver<Option<Authority>>,
+    rendered: watch::Receiver<TrustBundles>,
     rate: Mutex<RateLimit>,
     calls: Semaphore,
     purchases: Semaphore,
@@ -112,7 +114,8 @@ impl Requests {
         client: Client,
         settings: Settings,
         config: watch::Receiver<ClusterState>,
-        authority: watch::Receiver<Option<Arc<Authority>>>,
+        authority: watch::Receiver<Option<Authority>>,
+        rendered: watch::Receiver<TrustBundles>,
         reporter: &str,
         metrics: Arc<Metrics>,
         clock: SharedClock,
@@ -124,6 +127,7 @@ impl Requests {
             pods: client,
             config,
             authority,
+            rendered,
             rate: Mutex::default(),
             calls: Semaphore::new(CALLS),
             purchases: Semaphore::new(PURCHASES),
@@ -422,6 +426,7 @@ impl Requests {
         let _permit = self.purchases.acquire().await;
         let state = self.config.borrow().clone();
         let authority = self.authority.borrow().clone();
+        let rendered = self.rendered.borrow().clone();
         let Some((active, authority)) = state.active.clone().zip(authority) else {
             let problem = state
                 .problem
@@ -440,7 +445,7 @@ impl Requests {
             csr_pem: &String::from_utf8_lossy(&csr.spec.request.0),
             created: created.map_or_else(|| self.clock.now(), |time| time.0),
             config: &active,
-            rendered: state.rendered.as_ref(),
+            rendered: &rendered,
             authority: &authority,
         };
         sign::attempt(&order, progress, self.clock.as_ref()).await
@@ -478,12 +483,15 @@ impl Requests {
     /// Until then, or until something has changed that may help.
     async fn until(&self, moment: Timestamp) {
         let (mut config, mut authority) = (self.config.clone(), self.authority.clone());
-        let _seen = (config.borrow_and_update(), authority.borrow_and_update());
-        drop(_seen);
+        let mut rendered = self.rendered.clone();
+        config.mark_unchanged();
+        authority.mark_unchanged();
+        rendered.mark_unchanged();
         tokio::select! {
             () = self.clock.sleep_until(moment) => {}
             Ok(()) = config.changed() => {}
             Ok(()) = authority.changed() => {}
+            Ok(()) = rendered.changed() => {}
         }
     }
 

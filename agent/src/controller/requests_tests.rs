@@ -35,8 +35,9 @@ struct Bench {
     server: CsrServer,
     clock: ManualClock,
     config: watch::Sender<ClusterState>,
-    authority: watch::Receiver<Option<Arc<Authority>>>,
-    _authority: watch::Sender<Option<Arc<Authority>>>,
+    authority: watch::Receiver<Option<Authority>>,
+    _authority: watch::Sender<Option<Authority>>,
+    rendered: watch::Sender<TrustBundles>,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
 }
@@ -64,7 +65,8 @@ impl Bench {
         let client = lab.client.clone();
         let issuer = CasIssuer::new(client, shared, Arc::new(limiter), trust.clone());
         let issuer = Arc::new(issuer);
-        let (sender, authority) = watch::channel(Some(Arc::new(Authority { issuer, trust })));
+        let rendered = watch::Sender::new(trust.borrow().bundles().clone());
+        let (sender, authority) = watch::channel(Some(Authority { issuer, trust }));
         let config = Config {
             certificates: CertificatePolicy {
                 pools,
@@ -82,7 +84,6 @@ impl Bench {
         };
         let config = watch::Sender::new(ClusterState {
             active: Some(Arc::new(active)),
-            rendered: Some(Arc::new(policy)),
             ..ClusterState::default()
         });
         Self {
@@ -92,6 +93,7 @@ impl Bench {
             config,
             authority,
             _authority: sender,
+            rendered,
             metrics: Arc::default(),
             cancel: CancellationToken::new(),
         }
@@ -110,6 +112,7 @@ impl Bench {
             settings,
             self.config.subscribe(),
             self.authority.clone(),
+            self.rendered.subscribe(),
             "replica",
             Arc::clone(&self.metrics),
             Arc::new(self.clock.clone()),
@@ -386,8 +389,7 @@ async fn a_pool_that_refuses_is_passed_over() {
 #[tokio::test]
 async fn nothing_is_signed_that_nodes_could_not_check_yet() {
     let bench = Bench::idle(Lab::start().await, vec![issuing()]).await;
-    let rendered = bench.config.borrow().rendered.clone();
-    bench.config.send_modify(|state| state.rendered = None);
+    let rendered = bench.rendered.send_replace(TrustBundles::default());
     bench.controller();
     bench.ask("one", |_| ()).await;
     bench.until(has("Issued")).await;
@@ -398,7 +400,7 @@ async fn nothing_is_signed_that_nodes_could_not_check_yet() {
         );
     });
     assert_eq!(bench.creates(), 0);
-    bench.config.send_modify(|state| state.rendered = rendered);
+    bench.rendered.send_replace(rendered);
     bench.until(is_signed).await;
 }
 

@@ -7,17 +7,16 @@ use std::sync::Arc;
 
 use certagent_core::{
     approval::Wanted,
-    config::{TrustAnchor, TrustPolicy},
     issued::{CheckError, IssuedChain},
-    outcome::{self, Budget, Class, Fate, Next, Pace, Sending},
+    outcome::{self, Budget, Fate, Next, Pace, Sending},
     plan::IssuePlan,
     pool::CaPoolName,
     request::PreparedRequest,
 };
-use certagent_svid::{TrustBundle, TrustDomain, verify::VerifyError};
+use certagent_svid::{TrustBundle, TrustBundles, TrustDomain, verify::VerifyError};
 use jiff::{SignedDuration, Timestamp};
 
-use super::Authority;
+use super::{Authority, reason};
 use crate::{
     config::ActiveConfig,
     google::Caller,
@@ -80,7 +79,7 @@ pub(super) struct Order<'a> {
     /// repetition.
     pub(super) created: Timestamp,
     pub(super) config: &'a ActiveConfig,
-    pub(super) rendered: Option<&'a Arc<TrustPolicy>>,
+    pub(super) rendered: &'a TrustBundles,
     pub(super) authority: &'a Authority,
 }
 
@@ -172,7 +171,7 @@ pub(super) async fn attempt(
         );
         return Attempt::Waiting(Waiting {
             pace: Pace::Slow,
-            ..Waiting::new("PoolForbidsConfigIssuance", error)
+            ..Waiting::new(reason::FORBIDS_CONFIG, error)
         });
     }
     let request = PreparedRequest {
@@ -288,7 +287,7 @@ impl Progress {
             };
         }
         let waiting = Waiting {
-            reason: reason(error),
+            reason: reason::of_pool(error),
             message: error.to_string(),
             pace: ruling.pace,
             retry_after: error.retry_after().and_then(|wait| wait.try_into().ok()),
@@ -309,20 +308,11 @@ impl Progress {
 }
 
 /// The roots that nodes have and that are still named: what a certificate has to lead to.
-fn bundle(
-    plan: &IssuePlan,
-    rendered: Option<&Arc<TrustPolicy>>,
-    trust: &Trust,
-) -> Option<TrustBundle> {
+fn bundle(plan: &IssuePlan, rendered: &TrustBundles, trust: &Trust) -> Option<TrustBundle> {
     let domain = certagent_core::plan::trust_domain(&plan.spiffe_id)?;
-    let named = trust.issuing_bundle(&domain)?;
-    let there = rendered?.stores.get(&domain)?;
-    let is_rendered = |root: &&certagent_svid::Certificate| {
-        there
-            .iter()
-            .any(|anchor| matches!(anchor, TrustAnchor::Pem(one) if one == *root))
-    };
-    let roots: Vec<_> = named.roots().iter().filter(is_rendered).cloned().collect();
+    let named = trust.issuing_bundle(&domain)?.roots().iter();
+    let there = rendered.get(&domain)?.roots();
+    let roots: Vec<_> = named.filter(|root| there.contains(root)).cloned().collect();
     (!roots.is_empty()).then(|| TrustBundle::new(domain, roots))
 }
 
@@ -339,24 +329,4 @@ fn refused(pool: &CaPoolName, reason: &CheckError) -> String {
     let step = reason.next_step();
     let step = step.map_or_else(String::new, |step| format!("; {step}"));
     format!("{pool} sent a certificate that is refused: {reason}{step}")
-}
-
-/// The reason of the condition, for each way in which a pool gives nothing.
-fn reason(error: &IssueError) -> &'static str {
-    match error {
-        IssueError::NotAnchored(_) => "IssuerNotTrusted",
-        IssueError::Backdates { .. } => "PoolBackdatesTooMuch",
-        IssueError::NoIssuanceMode { .. } => "PoolForbidsConfigIssuance",
-        IssueError::KeyTypeForbidden { .. } => "KeyTypeForbidden",
-        IssueError::LifetimeOverMaximum { .. } => "LifetimeOverMaximum",
-        IssueError::NoAuthority { .. } => "NoCertificateAuthority",
-        IssueError::Closed { .. } => "QuotaUsedUp",
-        _ => match error.class() {
-            Class::Denied => "PermissionDenied",
-            Class::Busy => "QuotaUsedUp",
-            Class::NoToken { .. } => "NoAccessToken",
-            Class::Unreachable | Class::Unknown => "PoolUnreachable",
-            _ => "PoolRefused",
-        },
-    }
 }

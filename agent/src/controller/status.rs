@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    Authority,
     judge::{self, Look, Ruled},
     render::{self, Renderer},
     write::{Desired, Writer, Written},
@@ -41,15 +42,6 @@ const BEHIND: SignedDuration = SignedDuration::from_secs(5);
 /// Namespace and service account of the identity that pools are asked about: nobody's.
 const STAND_IN: (&str, &str) = ("default", "certagent-controller");
 
-/// What there is once a configuration is active.
-#[derive(Clone)]
-pub struct Supply {
-    /// The roots behind the anchors of the active configuration.
-    pub trust: watch::Receiver<Arc<Trust>>,
-    /// Who asks the pools.
-    pub issuer: Arc<CasIssuer>,
-}
-
 /// What the task works with.
 #[derive(Clone)]
 pub struct Settings {
@@ -62,7 +54,7 @@ pub struct Settings {
     /// The two objects.
     pub config: watch::Receiver<ClusterState>,
     /// None until the first configuration is active.
-    pub supply: watch::Receiver<Option<Supply>>,
+    pub supply: watch::Receiver<Option<Authority>>,
     /// Is told the roots that stand in the `TrustConfig`: what nodes know, and so what may be
     /// issued below. Empty before the task has looked.
     pub rendered: watch::Sender<TrustBundles>,
@@ -174,7 +166,7 @@ impl Task {
         &mut self,
         state: &ClusterState,
         known: Option<(&ActiveConfig, &Trust)>,
-        supply: Option<Supply>,
+        supply: Option<Authority>,
     ) -> Result<Option<Vec<Statement>>, Interrupted> {
         let looks = self.looks.take();
         let object = state.objects.get(&Kind::Certificates);

@@ -91,7 +91,7 @@ impl Bench {
             limiter,
             trust.clone(),
         );
-        let (_, supply) = watch::channel(Some(Supply {
+        let (_, supply) = watch::channel(Some(Authority {
             trust,
             issuer: Arc::new(issuer),
         }));

@@ -3,6 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use certagent_core::{approval, config::Settings};
+use certagent_svid::TrustBundles;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -16,7 +17,7 @@ use crate::{
     admin::{self, Metrics, Readiness},
     clock::SharedClock,
     config::{ClusterConfig, ClusterState},
-    controller::{Authority, Candidate, Requests},
+    controller::{Authority, Candidate, Requests, status},
     kube,
     volume::StateDir,
 };
@@ -86,11 +87,22 @@ pub async fn run(options: ControllerOptions, cancel: CancellationToken) -> Resul
         Arc::clone(&clock),
         cancel.clone(),
     );
+    let (rendered, signable) = watch::channel(TrustBundles::default());
+    let told = status::Settings {
+        client: client.clone(),
+        instance: replica.clone(),
+        trust_domain: approval.trust_domain.clone(),
+        config: config.clone(),
+        supply: authority.clone(),
+        rendered,
+        clock: Arc::clone(&clock),
+    };
     let requests = Arc::new(Requests::new(
         client.clone(),
         approval,
         config.clone(),
         authority,
+        signable,
         &replica,
         Arc::clone(&metrics),
         Arc::clone(&clock),
@@ -107,8 +119,11 @@ pub async fn run(options: ControllerOptions, cancel: CancellationToken) -> Resul
     }
     let candidate = Candidate::new(client, &namespace, lease, replica, clock);
     let lead = |leading: CancellationToken| {
-        let requests = Arc::clone(&requests);
-        async move { requests.run(leading).await }
+        let (requests, told) = (Arc::clone(&requests), told.clone());
+        async move {
+            let status = status::run(told, leading.clone());
+            tokio::join!(status, requests.run(leading));
+        }
     };
     candidate.run(lead, &cancel).await;
     info!("the controller is ending");
@@ -132,10 +147,7 @@ fn authority(
     metrics: Arc<Metrics>,
     clock: SharedClock,
     cancel: CancellationToken,
-) -> (
-    watch::Receiver<Option<Arc<Authority>>>,
-    JoinHandle<Result<()>>,
-) {
+) -> (watch::Receiver<Option<Authority>>, JoinHandle<Result<()>>) {
     let (sender, receiver) = watch::channel(None);
     let task = tokio::spawn(async move {
         let there = async {
@@ -152,7 +164,7 @@ fn authority(
             trust,
             task,
         } = started.inspect_err(|_| cancel.cancel())?;
-        sender.send_replace(Some(Arc::new(Authority { issuer, trust })));
+        sender.send_replace(Some(Authority { issuer, trust }));
         while let Some(Ok(())) = cancel.run_until_cancelled(config.changed()).await {
             let newer = config.borrow_and_update().active.clone();
             if let Some(newer) = newer.filter(|newer| !Arc::ptr_eq(newer, &active.borrow())) {

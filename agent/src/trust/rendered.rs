@@ -4,31 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use certagent_core::config::{TrustAnchor, TrustPolicy};
 use certagent_svid::{Certificate, CertificateError, TrustDomain};
-use serde::Deserialize;
+use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{Distrust, Trust, news};
+use crate::kube::schema::{RenderedTrustAnchor, RenderedTrustStore};
 
 /// The most trust domains, and the most certificates of one, that are read.
 const MAX_STORES: usize = 256;
 const MAX_ROOTS: usize = 1024;
-
-/// `status.renderedTrustStores[]`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Store {
-    trust_domain: String,
-    #[serde(default)]
-    trust_anchors: Vec<Anchor>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Anchor {
-    #[serde(default)]
-    pem_certificates: Vec<String>,
-}
 
 /// Why rendered trust cannot be used.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -74,7 +59,7 @@ pub fn parse(status: Option<&Value>) -> Result<Option<TrustPolicy>, RenderedErro
     let Some(stores) = status.and_then(|status| status.get("renderedTrustStores")) else {
         return Ok(None);
     };
-    let read = Vec::<Store>::deserialize(stores);
+    let read = Vec::<RenderedTrustStore>::deserialize(stores);
     let read = read.map_err(|error| RenderedError::Form(error.to_string()))?;
     if read.len() > MAX_STORES {
         return Err(RenderedError::TooLarge);
@@ -94,7 +79,7 @@ pub fn parse(status: Option<&Value>) -> Result<Option<TrustPolicy>, RenderedErro
 
 fn roots(
     trust_domain: &TrustDomain,
-    anchors: &[Anchor],
+    anchors: &[RenderedTrustAnchor],
 ) -> Result<Vec<TrustAnchor>, RenderedError> {
     let mut roots = Vec::new();
     for pem in anchors.iter().flat_map(|anchor| &anchor.pem_certificates) {

@@ -63,6 +63,7 @@ impl CasIssuer {
         let behalf = Behalf {
             caller: Caller::Agent,
             priority: Priority::Routine,
+            pod: None,
         };
         let preflight = self.preflight(plan, pool, bundle, &behalf).await?;
         let facts = self.facts.peek(pool).unwrap_or_default();
