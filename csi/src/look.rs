@@ -17,7 +17,7 @@ use crate::{
     mounts::Mounts,
     paths::Places,
     registration,
-    server::{OpenError, Target, check_plain, check_shared, io_error, targets},
+    server::{OpenError, Target, check_kubelets, check_plain, check_shared, io_error, targets},
 };
 
 /// A driver that works answers at once.
@@ -88,11 +88,13 @@ pub struct Announcement {
     pub endpoint: PathBuf,
 }
 
-/// The directories are such that the kernel's list of mounts has them under these paths.
+/// The directories are kubelet's, and such that the kernel's list of mounts has them under these
+/// paths.
 ///
 /// # Errors
 /// With what a driver would refuse to begin for.
 pub fn plain(places: &Places) -> Result<(), OpenError> {
+    check_kubelets(places)?;
     [places.pods(), places.plugin()]
         .into_iter()
         .try_for_each(check_plain)
@@ -222,8 +224,8 @@ mod tests {
     #[test]
     fn a_directory_that_is_missing_is_named() {
         let (_root, places) = places();
-        fs::remove_dir(places.pods()).unwrap();
         fs::remove_dir(places.volumes()).unwrap();
+        fs::remove_dir(places.plugin()).unwrap();
         for error in [
             plain(&places).unwrap_err(),
             volumes(&places).map(drop).unwrap_err(),
@@ -231,6 +233,9 @@ mod tests {
             assert!(matches!(error, OpenError::Io { .. }), "{error}");
             assert!(error.to_string().contains("No such file"), "{error}");
         }
+        fs::remove_dir(places.registry()).unwrap();
+        let error = plain(&places).unwrap_err();
+        assert!(matches!(error, OpenError::NotKubelets { .. }), "{error}");
     }
 
     #[tokio::test]

@@ -97,13 +97,33 @@ pub enum OpenError {
     },
     /// The kernel lists mounts under another path, so that the driver would not know its own.
     #[error(
-        "{path} is {real} in the kernel's list of mounts, in which the driver would not find its own; give a --kubelet-root without links, spaces and backslashes"
+        "{path} is {real} in the kernel's list of mounts, in which the driver would not find its own; give a --kubelet-root without links, .., spaces and backslashes"
     )]
     NotPlain {
         /// The directory.
         path: PathBuf,
         /// What the kernel calls it.
         real: PathBuf,
+    },
+    /// It is not kubelet's directory.
+    #[error(
+        "{path} {fault}, and {purpose}; let --kubelet-root be the directory of this node's kubelet, and in a container mount it there from the host at the same path"
+    )]
+    NotKubelets {
+        /// The directory that should be there.
+        path: PathBuf,
+        /// What is there instead.
+        fault: &'static str,
+        /// What it is for.
+        purpose: &'static str,
+    },
+    /// A file is where the driver's own directory should be, or one above it.
+    #[error(
+        "the driver's directory {path} cannot be made, because it or one above it is a file; move that file away"
+    )]
+    InTheWay {
+        /// The directory.
+        path: PathBuf,
     },
     /// Another process is this driver.
     #[error("{path} is held by another running driver; end that one first")]
@@ -174,10 +194,9 @@ impl Driver {
     pub async fn open(settings: DriverSettings) -> Result<(Self, Vec<FoundVolume>), OpenError> {
         let places = Places::new(settings.kubelet_root.clone(), settings.name.clone());
         // Nothing is made in a directory that is not kubelet's.
-        fs::metadata(places.pods()).map_err(io_error(&places.pods()))?;
+        check_kubelets(&places)?;
         for path in [places.plugin(), places.volumes()] {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            made.map_err(io_error(&path))?;
+            make(path)?;
         }
         for path in [places.pods(), places.plugin()] {
             check_plain(path)?;
@@ -310,6 +329,39 @@ async fn until_end<E>(
     }
 }
 
+/// It is a directory such as kubelet makes.
+pub(crate) fn check_kubelets(places: &Places) -> Result<(), OpenError> {
+    let wanted = [
+        (places.pods(), "kubelet keeps the pods' volumes there"),
+        (places.registry(), "kubelet finds its drivers there"),
+    ];
+    for (path, purpose) in wanted {
+        let fault = match fs::metadata(&path) {
+            Ok(there) if there.is_dir() => continue,
+            Ok(_) => "is no directory",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "is missing",
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => "has a file on its way",
+            Err(error) => return Err(io_error(&path)(error)),
+        };
+        return Err(OpenError::NotKubelets {
+            path,
+            fault,
+            purpose,
+        });
+    }
+    Ok(())
+}
+
+/// Makes a directory of the driver, and those above it.
+fn make(path: PathBuf) -> Result<(), OpenError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    made.map_err(|source| match source.kind() {
+        // A directory that is there is no error.
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => OpenError::InTheWay { path },
+        _ => io_error(&path)(source),
+    })
+}
+
 /// Mounts must be seen by the host, and outlive this process.
 pub(crate) fn check_shared(mounts: &Mounts, places: &Places) -> Result<(), OpenError> {
     let wanted = [
@@ -358,9 +410,7 @@ async fn check_free(places: &Places, name: &DriverName) -> Result<(), OpenError>
         return Err(taken(places.socket()));
     }
     let registry = places.registry();
-    let Ok(entries) = fs::read_dir(&registry) else {
-        return Err(io_error(&registry)(io::ErrorKind::NotFound.into()));
-    };
+    let entries = fs::read_dir(&registry).map_err(io_error(&registry))?;
     for entry in entries.flatten() {
         let socket = entry.path();
         if socket != places.registration_socket()

@@ -19,9 +19,9 @@ pub(crate) struct DriverArgs {
     #[arg(long, value_name = "NAME", env = "CERTAGENT_DRIVER_NAME")]
     #[arg(default_value = "workloadcertificates.security.cloud.google.com")]
     pub(crate) driver_name: DriverName,
-    /// Kubelet's directory
+    /// Kubelet's directory, by its whole path
     #[arg(long, value_name = "DIR", env = "CERTAGENT_KUBELET_ROOT")]
-    #[arg(default_value = "/var/lib/kubelet", value_parser = value::path)]
+    #[arg(default_value = "/var/lib/kubelet", value_parser = value::absolute_path)]
     pub(crate) kubelet_root: PathBuf,
     /// Files or directories with the two objects, in place of the cluster's own
     #[arg(long, num_args = 1.., value_name = "PATH", env = "CERTAGENT_CONFIG")]

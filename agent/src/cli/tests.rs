@@ -91,6 +91,11 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
         ("inspect --output json config a", "cannot be used with"),
         ("inspect node n", "unexpected argument"),
         ("inspect node --driver-name A_B", "domain name"),
+        (
+            "inspect node --kubelet-root var/lib/kubelet",
+            "begins with /",
+        ),
+        ("inspect node --kubelet-root=", "an empty path"),
         ("completions powershell", "bash"),
         (
             "--log-level certagent=loud inspect v",

@@ -49,6 +49,11 @@ pub(super) enum ValueError {
     /// An empty path.
     #[error("an empty path; name a file or directory")]
     EmptyPath,
+    /// A path that depends on the working directory.
+    #[error(
+        "a relative path, and kubelet and the kernel know the directory by its whole one; write a path that begins with /"
+    )]
+    RelativePath,
 }
 
 /// As the API server takes it: a domain of at least two labels, and a path.
@@ -126,6 +131,14 @@ pub(super) fn path(text: &str) -> Result<PathBuf, ValueError> {
     } else {
         Ok(PathBuf::from(text))
     }
+}
+
+/// A path by which others know the directory, too.
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, ValueError> {
+    let path = path(text)?;
+    path.is_absolute()
+        .then_some(path)
+        .ok_or(ValueError::RelativePath)
 }
 
 /// With the possible values, clap lists them in the help and names the nearest.

@@ -2,6 +2,7 @@
 use std::{
     fs,
     os::unix::fs::symlink,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use certagent_csi::{
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use tonic::Code;
 
-use crate::support::{Filler, Node};
+use crate::support::{Filler, NAME, Node};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
@@ -218,4 +219,46 @@ async fn a_kubelet_directory_behind_a_link_is_refused_with_the_real_one() {
     let error = Driver::open(settings).await.unwrap_err();
     assert!(matches!(error, OpenError::NotPlain { .. }), "{error}");
     assert!(error.to_string().contains(node.root().to_str().unwrap()));
+}
+
+#[tokio::test]
+async fn what_is_not_kubelet_s_directory_is_told_by_what_is_wrong_with_it() {
+    type Spoil = fn(&Path);
+    let missing: Spoil = |path| fs::remove_dir(path).unwrap();
+    let file: Spoil = |path| {
+        fs::remove_dir(path).unwrap_or_default();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    };
+    let own = &*format!("plugins/{NAME}");
+    let volumes = &*format!("{own}/volumes");
+    for (spoil, place, told, next) in [
+        (missing, "pods", "pods is missing", "--kubelet-root"),
+        (file, "pods", "pods is no directory", "--kubelet-root"),
+        (
+            missing,
+            "plugins_registry",
+            "registry is missing",
+            "--kubelet-root",
+        ),
+        (
+            file,
+            "plugins_registry",
+            "registry is no directory",
+            "--kubelet-root",
+        ),
+        (file, "plugins", own, "move that file away"),
+        (file, own, own, "move that file away"),
+        (file, volumes, volumes, "move that file away"),
+    ] {
+        let node = Node::new();
+        spoil(&node.root().join(place));
+        let error = Driver::open(node.settings()).await.unwrap_err().to_string();
+        assert!(
+            error.contains(told) && error.contains(next),
+            "{place}: {error}"
+        );
+        let made = node.root().join("plugins").is_dir();
+        assert_eq!(made, place.starts_with("plugins/"), "nothing is made in it");
+    }
 }

@@ -47,13 +47,13 @@ async fn a_machine_without_a_driver_and_without_an_api_server_is_told_as_it_is()
     let root = tempfile::tempdir().unwrap();
     let wanted = wanted(root.path().join("kubelet"));
     let facts = gather(&wanted, Err("nobody said where it is".to_owned())).await;
-    for fault in [
-        facts.plain.unwrap_err(),
-        facts.socket.map(drop).unwrap_err(),
-        facts.announced.map(drop).unwrap_err(),
-        facts.volumes.map(drop).unwrap_err(),
+    for (fault, told) in [
+        (facts.plain.unwrap_err(), "kubelet/pods is missing"),
+        (facts.socket.map(drop).unwrap_err(), "No such file"),
+        (facts.announced.map(drop).unwrap_err(), "No such file"),
+        (facts.volumes.map(drop).unwrap_err(), "No such file"),
     ] {
-        assert!(fault.text.contains("No such file"), "{fault:?}");
+        assert!(fault.text.contains(told), "{fault:?}");
         assert!(!fault.is_unseen, "{fault:?}");
     }
     assert_eq!(facts.cluster.unwrap_err(), "nobody said where it is");
