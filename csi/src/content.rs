@@ -96,7 +96,7 @@ pub struct PodVolume {
     pub name: String,
     /// The pod's `fsGroup`, where kubelet leaves it to the driver (`VOLUME_MOUNT_GROUP`).
     pub fs_group: Option<u32>,
-    /// The pod's own `volumeAttributes`; nothing of kubelet's is among them.
+    /// The pod's own `volumeAttributes`; nothing that kubelet is known to add is among them.
     pub attributes: BTreeMap<String, String>,
     /// The pod's tokens by audience, where the `CSIDriver` object asks for some.
     pub tokens: BTreeMap<String, ServiceAccountToken>,

@@ -16,6 +16,14 @@ use crate::{
 /// What kubelet's own keys of the volume context begin with.
 const OURS: &str = "csi.storage.k8s.io/";
 const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
+/// Those of them that kubelet writes beside the tokens, whatever the pod says there.
+const KNOWN: [&str; 5] = [
+    "ephemeral",
+    "pod.name",
+    "pod.namespace",
+    "pod.uid",
+    "serviceAccount.name",
+];
 
 /// The most entries and the longest text that a context may have. Kubelet's tokens are larger than
 /// CSI's own limit of 4 KiB for a map.
@@ -77,9 +85,7 @@ pub(crate) fn publish(
         None => BTreeMap::new(),
         Some(text) => parse_tokens(&text)?,
     };
-    let attributes = context
-        .into_iter()
-        .filter(|(key, _)| !key.starts_with(OURS));
+    let attributes = context.into_iter().filter(|(key, _)| !is_kubelets(key));
     Ok(Publish {
         id,
         target,
@@ -92,6 +98,21 @@ pub(crate) fn publish(
             tokens,
         },
     })
+}
+
+fn is_kubelets(key: &str) -> bool {
+    let name = key.strip_prefix(OURS);
+    name.is_some_and(|name| KNOWN.contains(&name))
+}
+
+impl Publish {
+    /// What a volume that is bound already is told. A newer kubelet may say more than is known here:
+    /// that keeps no tokens from a pod that runs.
+    pub(crate) fn of_bound(&self) -> PodVolume {
+        let mut volume = self.volume.clone();
+        volume.attributes.retain(|key, _| !key.starts_with(OURS));
+        volume
+    }
 }
 
 /// Reads an unpublish call.

@@ -65,6 +65,27 @@ fn what_kubelet_says_is_taken_apart() {
 }
 
 #[test]
+fn a_key_that_only_looks_like_kubelet_s_is_the_pod_s_own_until_the_volume_is_bound() {
+    let mut request = kubelets();
+    for key in ["pod.labels", "more", ""] {
+        let key = format!("{OURS}{key}");
+        request.volume_context.insert(key, "x".to_owned());
+    }
+    let publish = read(request).unwrap();
+    let keys = |volume: &PodVolume| volume.attributes.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(
+        keys(&publish.volume),
+        [
+            "certagent.dev/fs-group",
+            "csi.storage.k8s.io/",
+            "csi.storage.k8s.io/more",
+            "csi.storage.k8s.io/pod.labels",
+        ]
+    );
+    assert_eq!(keys(&publish.of_bound()), ["certagent.dev/fs-group"]);
+}
+
+#[test]
 fn tokens_come_with_the_secrets_or_with_the_context_and_are_never_shown() {
     let json = r#"{"aud":{"token":"a.secret.token","expirationTimestamp":"2026-01-01T00:00:00Z"}}"#;
     let mut in_context = kubelets();

@@ -179,7 +179,7 @@ impl<C: VolumeContent> Volumes<C> {
                     warn!(volume = %id, %error, "the mount of a bound volume lacks a flag");
                 }
                 lock(&turn.slot.seen).bound_for = Some(uid.clone());
-                self.content.refresh(id, volume.clone());
+                self.content.refresh(id, publish.of_bound());
                 return Ok(());
             }
             self.check_way(target)?;

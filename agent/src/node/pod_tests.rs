@@ -84,6 +84,11 @@ fn an_attribute_that_is_wrong_is_named_with_what_is_right() {
             "is not known; allowed are certagent.dev/fs-group",
         ),
         (
+            "csi.storage.k8s.io/pod.labels",
+            "1",
+            "is not known; allowed are certagent.dev/fs-group",
+        ),
+        (
             TRUST_DOMAIN,
             "other.example",
             "this cluster's trust domain is \"p.svc.id.goog\"",

@@ -64,16 +64,23 @@ async fn a_bound_volume_is_refreshed_and_neither_mount_nor_inode_changes() {
         inode(&asked.target.join("content")),
     );
     filler.may.send_replace(None);
-    for _ in 0..3 {
+    for _ in 0..2 {
         driver.publish(asked.publish(false)).await.unwrap();
     }
+    // A kubelet that has become a newer one says more.
+    let mut more = asked.publish(false);
+    let key = "csi.storage.k8s.io/pod.labels".to_owned();
+    more.volume_context.insert(key, "x".to_owned());
+    driver.publish(more).await.unwrap();
     let after = (
         mounts(),
         inode(&asked.target),
         inode(&asked.target.join("content")),
     );
     assert_eq!(before, after);
-    assert_eq!(filler.refreshed.lock().unwrap().len(), 3);
+    let refreshed = std::mem::take(&mut *filler.refreshed.lock().unwrap());
+    assert_eq!(refreshed.len(), 3);
+    assert!(refreshed.iter().all(|one| one.attributes.is_empty()));
     assert_eq!(filler.fills.load(Ordering::SeqCst), 1);
     driver.unpublish(asked.unpublish()).await.unwrap();
     driver.unpublish(asked.unpublish()).await.unwrap();
