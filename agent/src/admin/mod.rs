@@ -31,6 +31,16 @@ pub enum Readiness {
     Told(Arc<dyn Fn() -> Result<(), String> + Send + Sync>),
 }
 
+impl Readiness {
+    /// What whoever may connect can read.
+    fn shown(&self) -> &'static str {
+        match self {
+            Self::Volumes => "pools, and the paths and identities of volumes",
+            Self::Told(_) => "pools, and how many volumes there are",
+        }
+    }
+}
+
 /// Answers that are under way when the agent ends get this long.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -55,8 +65,8 @@ pub async fn start(
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
-        warn!(%address, "the admin server is open to other machines; it needs no password and tells \
-            the paths and identities of all volumes");
+        let shown = readiness.shown();
+        warn!(%address, "the admin server is open to other machines; it needs no password and tells {shown}");
     }
     info!(%address, "the admin server serves /healthz, /readyz and /metrics");
     let router = router(metrics, statuses, readiness, clock);
@@ -245,12 +255,21 @@ mod tests {
     }
 
     async fn get(statuses: Vec<VolumeStatus>, now: i64, path: &str) -> (u16, String, String) {
+        get_of(Readiness::Volumes, statuses, now, path).await
+    }
+
+    async fn get_of(
+        readiness: Readiness,
+        statuses: Vec<VolumeStatus>,
+        now: i64,
+        path: &str,
+    ) -> (u16, String, String) {
         let cancel = CancellationToken::new();
         let server = start(
             "127.0.0.1:0".parse().unwrap(),
             Arc::new(Metrics::default()),
             Arc::new(move || statuses.clone()),
-            Readiness::Volumes,
+            readiness,
             Arc::new(StoppedClock(fixture::at(now))),
             cancel.clone(),
         )
@@ -300,6 +319,20 @@ mod tests {
                 .await
                 .2
                 .contains(r#""state":"expired""#)
+        );
+    }
+
+    #[tokio::test]
+    async fn of_a_driver_nobody_reads_whose_volumes_it_has() {
+        let told = || Readiness::Told(Arc::new(|| Err("kubelet refuses it".to_owned())));
+        let volumes = || vec![fixture::status("/a", None, 2)];
+        let (code, _, ready) = get_of(told(), volumes(), 0, "/readyz").await;
+        assert_eq!((code, &*ready), (503, "kubelet refuses it\n"));
+        let (_, _, metrics) = get_of(told(), volumes(), 0, "/metrics").await;
+        assert!(metrics.contains("certagent_volumes{state=\"waiting\"} 1\n"));
+        assert!(
+            !metrics.contains("spiffe:") && !metrics.contains("/a"),
+            "{metrics}"
         );
     }
 

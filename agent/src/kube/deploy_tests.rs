@@ -7,11 +7,13 @@ use k8s_openapi::{
         admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
         apps::v1::{DaemonSet, Deployment},
         core::v1::{Container, Namespace, Pod, ResourceQuota, ServiceAccount},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
         storage::v1::CSIDriver,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::ResourceExt as _;
 use serde::{Serialize, de::DeserializeOwned};
@@ -82,6 +84,7 @@ fn every_manifest_has_only_fields_that_kubernetes_knows_and_our_label() {
                 "DaemonSet" => drop(strict::<DaemonSet>(&document)),
                 "Deployment" => drop(strict::<Deployment>(&document)),
                 "Namespace" => drop(strict::<Namespace>(&document)),
+                "NetworkPolicy" => drop(strict::<NetworkPolicy>(&document)),
                 "Pod" => drop(strict::<Pod>(&document)),
                 "PodDisruptionBudget" => drop(strict::<PodDisruptionBudget>(&document)),
                 "ResourceQuota" => drop(strict::<ResourceQuota>(&document)),
@@ -236,6 +239,37 @@ fn the_driver_and_its_directories_have_one_name_everywhere() {
     let example: Pod = strict(&documents("example-pod.yaml")[0]);
     let volume = example.spec.unwrap().volumes.unwrap().remove(0);
     assert_eq!(volume.csi.unwrap().driver, DRIVER);
+}
+
+#[test]
+fn the_policy_is_of_the_driver_s_pods_and_of_the_port_that_they_serve() {
+    let node = daemon_set(false);
+    let policy: NetworkPolicy = strict(&documents("network-policy.yaml")[0]);
+    assert_eq!(policy.namespace(), node.namespace());
+    let spec = policy.spec.unwrap();
+    let template = node.spec.template;
+    let selected = spec.pod_selector.unwrap().match_labels.unwrap();
+    let labels = template.metadata.unwrap().labels.unwrap();
+    assert!(selected.iter().all(|(key, value)| labels[key] == *value));
+    // What the driver calls stays open.
+    assert_eq!(spec.policy_types.unwrap(), ["Ingress"]);
+    let ports = spec.ingress.unwrap().remove(0).ports.unwrap();
+    let served = template.spec.unwrap().containers[0].ports.clone().unwrap();
+    let name = served[0].name.clone().unwrap();
+    assert_eq!(ports[0].port, Some(IntOrString::String(name)));
+}
+
+#[test]
+fn the_driver_runs_on_every_node_of_linux_and_on_no_network_of_a_node() {
+    let pod = daemon_set(false).spec.template.spec.unwrap();
+    let selector = pod.node_selector.unwrap();
+    let wanted = [("kubernetes.io/os".to_owned(), "linux".to_owned())];
+    assert_eq!(selector, wanted.into());
+    let tolerated = pod.tolerations.unwrap();
+    let tolerates_all = tolerated[0].operator.as_deref() == Some("Exists");
+    assert!(tolerates_all && tolerated[0].key.is_none() && tolerated[0].effect.is_none());
+    // There no policy would keep anybody from its port.
+    assert_eq!(pod.host_network, Some(false));
 }
 
 fn daemon_set(is_reflected: bool) -> DaemonSet {
