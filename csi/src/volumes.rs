@@ -1,7 +1,7 @@
 //! The volumes of one node: made, bound, taken away. What is mounted is the only truth about it;
 //! what is kept here beside it is who is at work, and when somebody last asked.
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -336,7 +336,26 @@ impl<C: VolumeContent> Volumes<C> {
                 }
             }
         }
+        self.drop_idle(&mounts);
         Ok(())
+    }
+
+    /// Drops what is known of volumes of which nothing is mounted, and on which nobody is at work:
+    /// calls that came to nothing leave that behind.
+    fn drop_idle(&self, mounts: &Mounts) {
+        let places = &self.settings.places;
+        let volumes = places.volumes();
+        let mounted: HashSet<_> = mounts
+            .volumes(&volumes)
+            .map(|mount| mount.mount_point.as_path())
+            .collect();
+        lock(&self.slots).retain(|id, slot| {
+            let place = places.volume(id);
+            // Calls and turns hold it, too. What one of them has mounted since is in no list yet.
+            Arc::strong_count(slot) > 1
+                || mounted.contains(&*place)
+                || !matches!(mounts::is_mounted(&place), Ok(false))
+        });
     }
 
     /// Nobody has the volume any more, by the mounts that there are.
@@ -419,3 +438,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing in them can be half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[path = "volumes_tests.rs"]
+mod tests;
