@@ -18,6 +18,7 @@ mod inspect;
 mod kill;
 mod lifecycle;
 mod node;
+mod node_away;
 mod node_kill;
 mod program;
 mod quickstart;

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use certagent::volume::{Record, VolumeState};
 use certagent_csi::api::node_client::NodeClient;
 use certagent_tests::{
     GUARD, TRUST_DOMAIN,
@@ -50,11 +51,19 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// `certagent node` for this node, with one identity for all pods.
+    /// `certagent node` for this node, with one identity for all pods. It believes the test, and asks
+    /// no API server.
     pub(crate) fn command(&self) -> Command {
+        let mut command = self.believing_nobody();
+        command.arg("--unsafe-any-caller");
+        command
+    }
+
+    /// The same, but it believes only what an API server vouches for.
+    pub(crate) fn believing_nobody(&self) -> Command {
         let mut command = certagent("node --node-name node-1 --unsafe-node-identity");
         command.args(["--trust-domain", TRUST_DOMAIN, "--driver-name", DRIVER]);
-        command.args(["--identity", "none", "--unsafe-any-caller"]);
+        command.args(["--identity", "none"]);
         command.arg("--kubelet-root").arg(self.root.path());
         self.site.tell(&mut command, &self.plugin().join("state"));
         command
@@ -63,9 +72,34 @@ impl<'a> Node<'a> {
     /// Starts the driver and waits until it serves.
     #[track_caller]
     pub(crate) fn start(&self) -> Program {
-        let program = Program::start(&mut self.command());
+        self.start_by(&mut self.command())
+    }
+
+    /// Starts a driver and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start_by(&self, command: &mut Command) -> Program {
+        let program = Program::start(command);
         self.client();
         program
+    }
+
+    /// Gives a pod a certificate of one hour that was issued 50 minutes ago, and tells its serial; the
+    /// driver does not run.
+    pub(crate) fn provide_due(&self, pod: &Pod) -> String {
+        self.site.set_behind(50 * 60);
+        let program = self.start();
+        self.publish(pod).unwrap();
+        program.terminate().expect(0);
+        self.site.set_behind(0);
+        let state = VolumeState::at(pod.kept.clone(), false);
+        let record = state.load_record().unwrap().unwrap();
+        let issued_at = read_valid(&pod.target).chain().leaf().not_before();
+        let record = Record {
+            issued_at,
+            ..record
+        };
+        state.save_record(&record).unwrap();
+        serial(pod)
     }
 
     /// A pod that is about to start.

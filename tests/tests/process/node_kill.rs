@@ -1,16 +1,13 @@
 //! `kill -9` of the driver of a node at every write point of the main path: while a pod waits for its
 //! first certificate, and while a pod that runs gets its next one.
-use certagent::{
-    crash::POINTS,
-    volume::{Record, VolumeState},
-};
+use certagent::crash::POINTS;
 
 use certagent_tests::kubelet::Pod;
 
 use crate::{
     node::{Node, serial},
     program::{Ended, Program},
-    site::{Site, read_valid},
+    site::Site,
 };
 
 const SIGKILL: i32 = 9;
@@ -43,7 +40,7 @@ fn a_pod_that_runs_keeps_a_whole_credential_wherever_the_driver_is_killed_in_a_r
         let site = Site::new();
         let node = Node::new(&site);
         let pod = node.pod("0f6e0f54-5c5f-4d31-9d2f-1a9c4f0f3f01");
-        let old = provide_due(&site, &node, &pod);
+        let old = node.provide_due(&pod);
 
         assert_killed(dying(&node, point), point);
         let between = serial(&pod);
@@ -85,24 +82,6 @@ fn assert_gone_after(node: &Node<'_>, pod: &Pod, program: Program, point: &str) 
 
 fn assert_nothing_is_abandoned(ended: &Ended, point: &str) {
     assert!(!ended.stderr.contains("abandoned"), "{point}: {ended:#?}");
-}
-
-/// A pod with a certificate of one hour that was issued 50 minutes ago; the driver does not run.
-fn provide_due(site: &Site, node: &Node<'_>, pod: &Pod) -> String {
-    site.set_behind(50 * 60);
-    let program = node.start();
-    node.publish(pod).unwrap();
-    program.terminate().expect(0);
-    site.set_behind(0);
-    let state = VolumeState::at(pod.kept.clone(), false);
-    let record = state.load_record().unwrap().unwrap();
-    let issued_at = read_valid(&pod.target).chain().leaf().not_before();
-    let record = Record {
-        issued_at,
-        ..record
-    };
-    state.save_record(&record).unwrap();
-    serial(pod)
 }
 
 fn position(point: &str) -> usize {
