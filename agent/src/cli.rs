@@ -111,6 +111,7 @@ Edits of the configuration take effect at each certificate's next renewal.
     /// Keep the volumes of a node's pods supplied: the CSI driver for Kubernetes
     #[command(after_help = format!("\
 Examples:
+  certagent node --trust-domain p.svc.id.goog --node-name n
   certagent node --trust-domain p.svc.id.goog --node-name n --unsafe-node-identity
   certagent node --trust-domain p.svc.id.goog --node-name n --identity reflected \\
       --token-audience p.svc.id.goog \\
@@ -119,6 +120,9 @@ Examples:
 It runs as root in a DaemonSet: deploy/node.yaml.
 
 {EXIT_CODES}"))]
+    #[command(mut_arg("identity", |identity| identity.help(
+        "Who calls CA Service [default: nobody, certificates come by way of the controller]"
+    )))]
     Node(Box<NodeArgs>),
     /// Approve and sign the requests of a cluster's node drivers, and render what nodes trust
     #[command(after_help = format!("\
@@ -128,6 +132,10 @@ Example:
 It runs as a Deployment: deploy/controller.yaml.
 
 {EXIT_CODES}"))]
+    #[command(mut_arg("identity", |identity| identity.help(
+        "Who calls CA Service: direct, or none for an emulator [default: direct by https, none on \
+         loopback]"
+    )))]
     Controller(Box<ControllerArgs>),
     /// Wait until a directory holds a valid credential: for init containers
     #[command(after_help = format!("\
@@ -282,12 +290,15 @@ pub(crate) struct ExchangeArgs {
     pub(crate) iamcredentials_endpoint: String,
 }
 
+/// CA Service itself.
+pub(crate) const CA_ENDPOINT: &str = "https://privateca.googleapis.com";
+
 /// How CA Service is reached, by every command that does.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CaArgs {
     /// Where CA Service is: https, or http on loopback for an emulator
     #[arg(long, value_name = "URL", env = "CERTAGENT_CA_ENDPOINT")]
-    #[arg(default_value = "https://privateca.googleapis.com")]
+    #[arg(default_value = CA_ENDPOINT)]
     pub(crate) ca_endpoint: String,
     /// Who calls CA Service [default: direct by https, none on loopback]
     #[arg(long, value_enum, value_name = "WHO", env = "CERTAGENT_IDENTITY")]

@@ -134,6 +134,8 @@ fn nothing_that_may_have_been_sold_is_given_up_before_its_budget_is_spent() {
                 // A new key, and only a new key, means that the old request goes.
                 let has_new_key = matches!(next, Next::NextPool | Next::NewKey | Next::Wait);
                 assert_eq!(goes, has_new_key, "{what}");
+                // Whoever declined it has sold nothing for it, and never will.
+                let may_be_sold = may_be_sold && class != Class::Declined;
                 if goes {
                     assert_eq!(fate == Fate::Abandoned, may_be_sold, "{what}");
                 }

@@ -79,8 +79,9 @@ impl PoolLabel {
 }
 
 /// Every reason that [`crate::provision::ProvisionError::reason`] gives.
-pub(crate) const REASONS: [&str; 14] = [
+pub(crate) const REASONS: [&str; 15] = [
     "busy",
+    "declined",
     "denied",
     "exists",
     "invalid",

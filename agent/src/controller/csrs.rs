@@ -152,13 +152,20 @@ pub(super) fn is_over(csr: &CertificateSigningRequest) -> bool {
     has_certificate || is(csr, "Denied") || is(csr, "Failed")
 }
 
-/// What was said about the delay last, and when.
-pub(super) fn said(csr: &CertificateSigningRequest) -> Option<(&str, Timestamp)> {
+/// What was said about the delay last.
+pub(super) struct Said<'a> {
+    pub(super) reason: &'a str,
+    pub(super) message: &'a str,
+    pub(super) at: Timestamp,
+}
+
+pub(super) fn said(csr: &CertificateSigningRequest) -> Option<Said<'_>> {
     let said = conditions(csr).iter().find(|one| one.type_ == ISSUED)?;
-    Some((
-        said.reason.as_deref().unwrap_or_default(),
-        said.last_update_time.as_ref().map(|time| time.0)?,
-    ))
+    Some(Said {
+        reason: said.reason.as_deref().unwrap_or_default(),
+        message: said.message.as_deref().unwrap_or_default(),
+        at: said.last_update_time.as_ref().map(|time| time.0)?,
+    })
 }
 
 fn conditions(csr: &CertificateSigningRequest) -> &[CertificateSigningRequestCondition] {

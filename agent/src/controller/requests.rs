@@ -260,12 +260,13 @@ impl Requests {
         };
         *troubles = 0;
         let progress = progress.get_or_insert_with(|| {
-            let mut progress = Progress::default();
             if csrs::is(&csr, "Approved") {
                 // Another process may have asked for it already.
-                progress.note_open();
+                let said = csrs::said(&csr).map(|said| said.message);
+                Progress::resumed(said, self.clock.now())
+            } else {
+                Progress::default()
             }
-            progress
         });
         let csr = if csrs::is(&csr, "Approved") {
             csr
@@ -368,10 +369,14 @@ impl Requests {
         progress: &mut Progress,
     ) -> Result<(), Again> {
         let wanted = approved.wanted();
+        let mut csr = csr;
         loop {
             let attempt = self.attempt(&csr, wanted, progress).await;
             match attempt {
-                Attempt::Next => {}
+                // Whoever comes after a crash has to know which pool may have sold something.
+                Attempt::Next(waiting) => {
+                    csr = self.say(csr, &waiting, progress, None).await?;
+                }
                 Attempt::Issued { chain, request } => {
                     // Should it not be written now, the same one comes again.
                     progress.note_open();
@@ -407,7 +412,7 @@ impl Requests {
                         self.metrics.abandoned();
                     }
                     let next = self.next(&waiting, progress.failures, wanted);
-                    self.say(csr, &waiting, next).await?;
+                    self.say(csr, &waiting, progress, Some(next)).await?;
                     self.news.waiting(waiting.reason, &waiting.message).await;
                     self.until(next).await;
                     // The rules hold at the moment of signing, not only at that of approving.
@@ -460,24 +465,35 @@ impl Requests {
         self.after(waiting.retry_after.map_or(wait, |asked| wait.max(asked)))
     }
 
-    /// Writes why there is no certificate yet: at first, for another reason, and now and then.
+    /// Writes why there is no certificate yet, and which pool is asked next: at first, for another
+    /// reason, for another pool, and now and then.
     async fn say(
         &self,
         csr: CertificateSigningRequest,
         waiting: &Waiting,
-        next: Timestamp,
-    ) -> Result<(), Again> {
+        progress: &Progress,
+        next: Option<Timestamp>,
+    ) -> Result<CertificateSigningRequest, Again> {
         let now = self.clock.now();
-        let is_said = csrs::said(&csr).is_some_and(|(reason, at)| {
-            reason == waiting.reason && now.duration_since(at) < SAY_AGAIN
+        let active = self.config.borrow().active.clone();
+        let pools = active.map(|active| active.config.certificates.pools.clone());
+        let pools = pools.unwrap_or_default();
+        let pool = progress.next_pool(&pools).map(ToString::to_string);
+        let is_said = csrs::said(&csr).is_some_and(|said| {
+            said.reason == waiting.reason
+                && now.duration_since(said.at) < SAY_AGAIN
+                && pool
+                    .as_ref()
+                    .is_none_or(|pool| said.message.ends_with(pool))
         });
         if is_said {
-            return Ok(());
+            return Ok(csr);
         }
-        let message = format!("{}; it is tried again at {next:.0}", waiting.message);
+        let when = next.map_or_else(|| "at once".to_owned(), |next| format!("at {next:.0}"));
+        let place = pool.map_or_else(String::new, |pool| format!(", at {pool}"));
+        let message = format!("{}; it is tried again {when}{place}", waiting.message);
         let _permit = self.calls.acquire().await;
-        self.csrs.say(csr, waiting.reason, &message, now).await?;
-        Ok(())
+        Ok(self.csrs.say(csr, waiting.reason, &message, now).await?)
     }
 
     /// Until then, or until something has changed that may help.

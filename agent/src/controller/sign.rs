@@ -26,6 +26,9 @@ use crate::{
     trust::Trust,
 };
 
+/// What every pool's name begins with.
+const POOL_PREFIX: &str = "//privateca.googleapis.com/";
+
 /// One attempt, and what is known from those before it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
@@ -55,8 +58,8 @@ pub(super) enum Attempt {
     },
     /// It is tried again.
     Waiting(Waiting),
-    /// The next pool is asked at once.
-    Next,
+    /// The next pool is asked at once, for this reason.
+    Next(Waiting),
 }
 
 /// Why there is none yet.
@@ -231,6 +234,26 @@ pub(super) async fn attempt(
 }
 
 impl Progress {
+    /// What an earlier process left: the pool that it asked last stands in what it said.
+    pub(super) fn resumed(said: Option<&str>, since: Timestamp) -> Self {
+        let pool = said.and_then(|said| {
+            let start = said.rfind(POOL_PREFIX)?;
+            said.get(start..)?.split_whitespace().next()?.parse().ok()
+        });
+        Self {
+            turn: pool.map(|pool| (pool, since)),
+            is_open: true,
+            ..Self::default()
+        }
+    }
+
+    /// The pool that is asked next.
+    pub(super) fn next_pool<'a>(&'a self, pools: &'a [CaPoolName]) -> Option<&'a CaPoolName> {
+        let turn = self.turn.as_ref().map(|(pool, _)| pool);
+        let not_asked = || pools.iter().find(|pool| !self.asked.contains(pool));
+        turn.or_else(not_asked).or(pools.first())
+    }
+
     /// A certificate was sold for the object, or an earlier process may have bought one: what is
     /// sent from now on is a repetition.
     pub(super) fn note_open(&mut self) {
@@ -297,7 +320,7 @@ impl Progress {
             self.asked.push(error.pool().clone());
             self.turn = None;
             if pools.iter().any(|pool| !self.asked.contains(pool)) && !is_abandoned {
-                return Attempt::Next;
+                return Attempt::Next(waiting);
             }
             if pools.iter().all(|pool| self.asked.contains(pool)) {
                 self.asked.clear();

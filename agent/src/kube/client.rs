@@ -19,7 +19,7 @@ pub enum ClientError {
     /// The process is not in a pod, and nobody said where the API server is.
     #[error(
         "there is no API server to talk to: {}; run as a pod with a mounted service account \
-        token, name a file with --kubeconfig, or give the objects as files with --config",
+        token, or name a file with --kubeconfig",
         chain(source)
     )]
     NotInCluster {

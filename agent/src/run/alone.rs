@@ -58,7 +58,9 @@ pub(super) async fn refuse_foreign(
             Verdict::Foreign(foreign) => bail!("{foreign}"),
             Verdict::Unknown { message } => {
                 if !is_told {
-                    warn!("whether this driver is alone of its name is not known yet: {message}");
+                    warn!(
+                        "whether the definitions and the CSIDriver object in this cluster are ours is not known yet: {message}"
+                    );
                 }
                 is_told = true;
                 let again = clock.now().saturating_add(AGAIN).unwrap_or_default();

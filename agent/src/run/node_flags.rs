@@ -7,7 +7,7 @@ use certagent_csi::DriverSettings;
 
 use super::{UsageError, endpoint, identity, node};
 use crate::{
-    cli::{Exit, NodeArgs},
+    cli::{CA_ENDPOINT, Exit, NodeArgs},
     clock::SharedClock,
     config::ConfigFiles,
     google::IdentityMode,
@@ -83,13 +83,17 @@ fn issuing(args: &NodeArgs) -> Result<(node::Issuing, SubjectMode)> {
 
 /// What somebody says who wants CA Service to be asked from here.
 fn check_by_controller(args: &NodeArgs) -> Result<(), UsageError> {
-    let flag = if !args.driver.config.is_empty() {
-        "--config"
-    } else if args.token_audience.is_some() {
-        "--token-audience"
-    } else if args.unsafe_any_caller {
-        "--unsafe-any-caller"
-    } else {
+    let given = [
+        ("--config", !args.driver.config.is_empty()),
+        ("--token-audience", args.token_audience.is_some()),
+        ("--unsafe-any-caller", args.unsafe_any_caller),
+        ("--ca-endpoint", args.ca.ca_endpoint != CA_ENDPOINT),
+        ("--ca-bundle", args.ca.ca_bundle.is_some()),
+        ("--sts-audience", args.exchange.sts_audience.is_some()),
+        ("--impersonate", args.exchange.impersonate.is_some()),
+        ("--quota-share", args.quota_share != 100),
+    ];
+    let Some((flag, _)) = given.into_iter().find(|(_, is_given)| *is_given) else {
         return Ok(());
     };
     Err(UsageError(format!(
