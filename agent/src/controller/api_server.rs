@@ -202,6 +202,11 @@ async fn write(
 }
 
 async fn event(State(store): Shared, Json(event): Json<Value>) -> Response {
+    // What a real one insists on.
+    let name = event["metadata"]["generateName"].as_str().unwrap();
+    if !name.ends_with('-') || event["eventTime"].is_null() || event["action"].is_null() {
+        return refusal(422);
+    }
     store.send_modify(|store| store.events.push(event.clone()));
     (StatusCode::CREATED, Json(event)).into_response()
 }

@@ -163,7 +163,7 @@ impl Writer {
         let note = note.and_then(|one| one["message"].as_str());
         let event = Event {
             metadata: ObjectMeta {
-                generate_name: Some(format!("{NAME}.")),
+                generate_name: Some(format!("{NAME}-")),
                 namespace: Some(EVENTS.to_owned()),
                 ..ObjectMeta::default()
             },
