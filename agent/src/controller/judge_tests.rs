@@ -56,6 +56,11 @@ fn not_ready(kind: Kind, state: &ClusterState) -> Statement {
     }
 }
 
+fn assert_documented(reason: &str) {
+    let documented = include_str!("../../../docs/conditions.md");
+    assert!(documented.contains(&format!("`{reason}`")), "{reason}");
+}
+
 #[test]
 fn a_broken_object_says_what_is_broken_and_the_other_one_that_it_waits() {
     let broken = object(
@@ -237,6 +242,7 @@ fn refusals() -> Vec<(IssueError, &'static str)> {
 #[test]
 fn every_way_in_which_the_only_pool_would_not_issue_has_its_reason_and_names_the_pool() {
     for (error, reason) in refusals() {
+        assert_documented(reason);
         let said = certificates(7, Vec::new(), &[(issuing(), Look::Refuses(error))]);
         let [only] = said.as_slice() else {
             panic!("{said:?}");
@@ -358,6 +364,7 @@ fn every_way_in_which_an_anchor_fails_has_its_reason_and_names_the_trust_domain(
             "AnchorUnreachable",
         ),
     ] {
+        assert_documented(reason);
         let (policy, known) = failing(error, &[]);
         let said = trust(7, Vec::new(), &policy, &known, Some(known.bundles())).unwrap();
         assert_eq!((said.len(), said[0].reason), (1, reason), "{said:?}");

@@ -81,7 +81,7 @@ impl Trouble {
             }
             Self::Forbidden(why) => format!(
                 "the API server does not let this process read {object}: {why}; apply the RBAC \
-                rules of deploy/node.yaml"
+                rules of deploy/node.yaml, and for the controller of deploy/controller.yaml"
             ),
             Self::UnknownKind => format!(
                 "the API server does not know the kind of {object}; apply deploy/{manifest}"

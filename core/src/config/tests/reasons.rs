@@ -126,6 +126,8 @@ fn every_rule_has_a_name_of_its_own_and_a_text_in_which_it_alone_is_broken() {
     for (index, rule) in ALL.into_iter().enumerate() {
         assert_eq!(rule as usize, index);
         assert_eq!(rule.as_str(), format!("{rule:?}"));
+        let documented = include_str!("../../../../docs/conditions.md");
+        assert!(documented.contains(&format!("`{rule:?}`")), "{rule:?}");
         let loaded = load_text(&broken(rule));
         let found: Vec<_> = loaded.problems.iter().map(|problem| problem.rule).collect();
         if rule == Rule::TooManyProblems {
