@@ -36,6 +36,7 @@ pub struct Metrics {
     issued: Counter,
     failures: Family<ReasonLabel, Counter>,
     abandoned: Counter,
+    decisions: Family<DecisionLabel, Counter>,
     issue_seconds: Histogram,
     quota_wait_seconds: Histogram,
     pool_rate: Family<PoolLabel, Gauge<f64, AtomicU64>>,
@@ -61,6 +62,13 @@ struct StateLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// What became of a request, and the rule that it broke or what was wrong with its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabel {
+    decision: &'static str,
     reason: &'static str,
 }
 
@@ -112,6 +120,7 @@ impl Metrics {
             issued: Counter::default(),
             failures: Family::default(),
             abandoned: Counter::default(),
+            decisions: Family::default(),
             issue_seconds: Histogram::new(ISSUE_SECONDS),
             quota_wait_seconds: Histogram::new(WAIT_SECONDS),
             pool_rate: Family::default(),
@@ -148,6 +157,11 @@ impl Metrics {
             "certificates_abandoned",
             "Certificates that a CA may have issued and that nobody will use",
             self.abandoned.clone(),
+        );
+        registry.register(
+            "requests_decided",
+            "CertificateSigningRequests, by what the controller decided and why",
+            self.decisions.clone(),
         );
         registry.register(
             "issue_seconds",
@@ -215,6 +229,13 @@ impl Metrics {
     /// A certificate that may have been issued will not be used.
     pub fn abandoned(&self) {
         self.abandoned.inc();
+    }
+
+    /// The controller decided about a `CertificateSigningRequest`: `approved`, `denied`, `failed` or
+    /// `signed`, the middle two for a reason.
+    pub fn decided(&self, decision: &'static str, reason: &'static str) {
+        let label = DecisionLabel { decision, reason };
+        self.decisions.get_or_create(&label).inc();
     }
 
     /// A request waited so long for the quota of a pool that is sent `rate` requests a second.
@@ -344,6 +365,7 @@ mod tests {
         metrics.failed("denied");
         metrics.failed("denied");
         metrics.abandoned();
+        metrics.decided("denied", "PodOnOtherNode");
         let pool =
             "//privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/n";
         let pool = pool.parse().unwrap();

@@ -302,6 +302,7 @@ impl Requests {
             self.csrs.refuse(csr, denial, self.clock.now()).await?;
         }
         let reason = denial.reason();
+        self.metrics.decided("denied", reason.as_str());
         warn!(csr = name, uid, username, %reason,
             spiffe_id = wanted.map(|wanted| wanted.spiffe_id().to_string()),
             node = wanted.map(Wanted::node),
@@ -341,6 +342,7 @@ impl Requests {
             let _permit = self.calls.acquire().await;
             self.csrs.approve(csr, now).await?
         };
+        self.metrics.decided("approved", "");
         // A renewal is no news.
         let is_first = pod.is_some_and(|pod| facts::of_pod(pod).phase == "Pending");
         if let Some(pod) = pod.filter(|_| is_first) {
@@ -383,6 +385,7 @@ impl Requests {
                     let pem = chain.chain().to_pem();
                     let _permit = self.calls.acquire().await;
                     self.csrs.publish(csr, pem).await?;
+                    self.metrics.decided("signed", "");
                     self.news.signed().await;
                     let leaf = chain.chain().leaf();
                     info!(csr = wanted.csr_name(), uid = wanted.csr_uid(),
@@ -400,6 +403,7 @@ impl Requests {
                     if is_abandoned {
                         self.metrics.abandoned();
                     }
+                    self.metrics.decided("failed", reason);
                     warn!(csr = wanted.csr_name(), reason, "failed: {message}");
                     let _permit = self.calls.acquire().await;
                     let now = self.clock.now();

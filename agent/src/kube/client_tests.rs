@@ -68,5 +68,5 @@ async fn credentials_that_cannot_be_used_are_told_without_being_shown() {
 async fn outside_of_a_pod_the_next_step_is_named() {
     let text = client(None).await.err().unwrap().to_string();
     assert!(text.contains("--kubeconfig"), "{text}");
-    assert!(text.contains("--config"), "{text}");
+    assert!(text.contains("service account"), "{text}");
 }
