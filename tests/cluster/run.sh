@@ -27,6 +27,15 @@ readonly all=(
   in_reflected_mode_a_pod_gets_its_own_identity
   it_is_renewed_with_the_token_that_the_kubelet_brings_again
   the_driver_as_a_daemonset_is_rolled_out_anew_while_a_pod_runs
+  by_way_of_the_controller_a_pod_gets_its_certificate
+  what_driver_and_controller_may_do_is_what_stands_here
+  through_the_controller_it_rotates_twice_at_60_s
+  a_bad_object_says_what_is_wrong_and_the_good_one_stays_in_force
+  each_rule_of_the_table_is_a_denial_of_its_own
+  while_the_ca_is_away_the_request_waits_and_heals
+  the_controller_is_killed_while_it_signs_and_the_other_takes_over
+  fifty_pods_at_once_come_through_the_controller
+  after_the_controller_nothing_is_left
   after_the_last_pod_nothing_is_left
 )
 
@@ -46,8 +55,10 @@ done
 . "$here/setup.sh"
 # shellcheck source=tests/cluster/scenarios.sh
 . "$here/scenarios.sh"
+# shellcheck source=tests/cluster/controller.sh
+. "$here/controller.sh"
 image=${CERTAGENT_IMAGE:-}
-if [[ -z $image && " ${scenarios[*]} " == *_daemonset_* ]]; then
+if [[ -z $image && " ${scenarios[*]} " == *_daemonset_* || " ${scenarios[*]} " == *_controller_* ]]; then
   image=$work/image.tar
   bash "$root/deploy/image.sh" "$image"
 fi

@@ -324,9 +324,9 @@ in_the_driver() { k -n certagent-system exec daemonset/certagent-node -- /certag
 
 ctr_import() { enter ctr -n k8s.io images import "$1"; }
 
-# deploy/node.yaml with its placeholders filled in, and this cluster's ends.
+# deploy/node.yaml for the reflected mode, with its placeholders filled in, and this cluster's ends.
 roll_out() {
-  sed -e "s/PROJECT_ID\.svc\.id\.goog/$trust_domain/g" \
+  sed -e 's/# reflected: //' -e "s/PROJECT_ID\.svc\.id\.goog/$trust_domain/g" \
     -e 's/PROJECT_NUMBER/123/; s/\/POOL\//\/mesh\//; s/\/PROVIDER$/\/cluster/' "$root/deploy/node.yaml" >"$work/node.yaml"
   k create --dry-run=client -o json -f "$work/node.yaml" |
     jq --arg emulator "$emulator" 'if .kind == "DaemonSet" then .spec.template.spec |= (

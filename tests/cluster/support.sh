@@ -253,6 +253,11 @@ diagnose() {
     done
     echo '--- the driver as a DaemonSet'
     k -n certagent-system logs daemonset/certagent-node --tail 30
+    echo '--- the controller'
+    k -n certagent-system get pods -o wide
+    k -n certagent-system logs -l app.kubernetes.io/name=certagent-controller --tail 30 --prefix
+    k get csr
+    k get workloadcertificateconfig,trustconfig -o yaml
     echo '--- the kubelet on volumes'
     grep -iE 'csi|MountVolume|UnmountVolume|plugin' "$STATE/logs/kubelet.log" | tail -n 15
   } 2>&1 || true

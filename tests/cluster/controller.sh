@@ -1,0 +1,298 @@
+# Scenarios by way of the controller: node driver and controller as the manifests of deploy/ have them. The
+# emulator is the only thing that is not as in a cluster.
+# shellcheck shell=bash
+readonly signer=spiffe.gke.io/spiffe-leaf-signer
+readonly ours=certagent-system
+
+# A manifest with its placeholders filled in and this cluster's ends: FILE KIND ARGUMENT...
+fill_in() {
+  local file=$1 kind=$2
+  shift 2
+  sed "s/PROJECT_ID\.svc\.id\.goog/$trust_domain/g" "$root/deploy/$file" >"$work/$file"
+  k create --dry-run=client -o json -f "$work/$file" |
+    jq --arg kind "$kind" '[$ARGS.positional[]] as $more | if .kind == $kind then .spec.template.spec |= (
+        # The emulator listens on the node, on loopback.
+        .hostNetwork = ($more != [])
+        | .containers[0].args += $more
+        | .containers[0].env += [{name: "CERTAGENT_LIFT_MINIMUMS", value: "true"}]
+        # Two replicas on one node and its network: no port for both.
+        | if $more != [] then .containers[0] |= (
+            del(.startupProbe, .livenessProbe, .readinessProbe, .ports)
+            | .env |= map(select(.name != "CERTAGENT_ADMIN"))) else . end
+      ) else . end' --args "$@" | k apply -f -
+}
+
+by_way_of_the_controller_a_pod_gets_its_certificate() {
+  local first csr
+  ctr_import "$image"
+  k delete --ignore-not-found -f "$work/node.yaml" --timeout=60s || true
+  stop emulator
+  start_emulator
+  k delete csidriver --ignore-not-found "$driver"
+  k apply -f "$root/deploy/crds.yaml" -f "$root/deploy/csidriver.yaml"
+  k delete workloadcertificateconfig,trustconfig --all
+  fill_in node.yaml DaemonSet
+  fill_in controller.yaml Deployment "--ca-endpoint=$emulator"
+  k -n "$ours" rollout status deployment/certagent-controller --timeout=60s
+  k -n "$ours" rollout status daemonset/certagent-node --timeout=60s
+  await 20 'the registration of the driver' registered
+  objects 3600 | k apply -f -
+  await 15 'a certificate configuration that is ready' ready_as workloadcertificateconfig 'WorkloadCertificateConfig is ready'
+  await 15 'a trust configuration that is ready' ready_as trustconfig 'TrustConfig is ready'
+  [ "$(k get trustconfig default -o json | jq -r '.status.renderedTrustStores[0].trustDomain')" = "$trust_domain" ] ||
+    fail 'no roots are rendered'
+  create by-controller
+  ready by-controller
+  check_files by-controller "spiffe://$trust_domain/ns/default/sa/web"
+  csr=$(csr_of by-controller)
+  # As the guide shows it.
+  k get csr --field-selector="spec.signerName=$signer" | grep -E "^$csr .*$signer .*Approved,Issued" ||
+    fail "$(k get csr)"
+  k get csr "$csr" -o json | jq -e '.status.conditions | length == 1 and (.[0] | .type == "Approved"
+    and .status == "True" and .reason == "AutoApproved"
+    and .message == "Approved CSR because it is a valid SPIFFE SVID for the correct identity.")' ||
+    fail "$(k get csr "$csr" -o yaml)"
+  k get csr "$csr" -o json | jq -e '.spec.expirationSeconds == null' >/dev/null
+  # It is what the pod has.
+  first=$(k get csr "$csr" -o 'jsonpath={.status.certificate}' | base64 -d | openssl x509 -noout -serial)
+  [ "$first" = "$(serial by-controller)" ] || fail 'the pod has another certificate'
+  remove by-controller
+}
+
+# Ready as the guide prints it, of what stands in the object now.
+ready_as() {
+  k get "$1" default -o json | jq -e --arg message "$2" '.metadata.generation as $now
+    | .status.conditions[] | select(.type == "Ready") | .status == "True" and .reason == "ConfigReady"
+      and .message == $message and .observedGeneration == $now and (.lastTransitionTime | fromdate) > 0'
+}
+# Not ready for this reason.
+not_ready_as() {
+  k get "$1" default -o json | jq -e --arg reason "$2" '.metadata.generation as $now
+    | .status.conditions[] | select(.type == "Ready")
+    | .status == "False" and .reason == $reason and .observedGeneration == $now'
+}
+condition_of() { k get "$1" default -o json | jq -r '.status.conditions[] | select(.type == "Ready") | .message'; }
+
+csrs() { k get csr --field-selector="spec.signerName=$signer" -o json; }
+# The newest request of a pod.
+csr_of() {
+  csrs | jq -er --arg pod "$1" '[.items[] | select(.metadata.annotations["certagent.dev/pod-name"] == $pod)]
+    | sort_by(.metadata.creationTimestamp) | last | .metadata.name'
+}
+issued() { csrs | jq '[.items[] | select(.status.certificate)] | length'; }
+
+through_the_controller_it_rotates_twice_at_60_s() {
+  local first second
+  set_validity 60
+  create rotating
+  ready rotating
+  first=$(serial rotating)
+  rotated rotating "$first" 60
+  second=$(serial rotating)
+  rotated rotating "$second" 60
+  check_files rotating "spiffe://$trust_domain/ns/default/sa/web"
+  # A renewal is no event.
+  [ "$(k get events -o json --field-selector involvedObject.name=rotating |
+    jq '[.items[] | select(.reason == "CertificateApproved")] | length')" = 1 ] || fail 'renewals are events'
+  remove rotating
+  set_validity 3600
+}
+
+# What is wrong stands at the object, and what was good goes on.
+a_bad_object_says_what_is_wrong_and_the_good_one_stays_in_force() {
+  k patch workloadcertificateconfig default --type merge -p '{"spec": {"validityDurationSeconds": 1}}'
+  await 15 'its condition' not_ready_as workloadcertificateconfig InvalidValidity
+  condition_of workloadcertificateconfig | grep -F 'spec.validityDurationSeconds' || fail "$(condition_of workloadcertificateconfig)"
+  condition_of workloadcertificateconfig | grep -F 'stays in force' || fail "$(condition_of workloadcertificateconfig)"
+  create meanwhile
+  ready meanwhile
+  remove meanwhile
+  set_validity 3600
+  await 15 'its recovery' ready_as workloadcertificateconfig 'WorkloadCertificateConfig is ready'
+  # The definition itself refuses what it can.
+  ! k patch workloadcertificateconfig default --type merge -p '{"spec": {"keyAlgorithm": {"rsa": {"modulusSize": 2048}}}}' ||
+    fail 'two key algorithms were taken'
+}
+
+# --- the table, by real requests with real tokens -------------------------------------------------
+
+# A token of the driver's service account that is bound to a pod on the node: NODE.
+node_token() {
+  k -n "$ours" get pod "driver-on-$1" >/dev/null 2>&1 || k -n "$ours" apply -f - >&2 <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: driver-on-$1}
+spec:
+  nodeName: $1
+  serviceAccountName: certagent-node
+  automountServiceAccountToken: false
+  tolerations: [{operator: Exists}]
+  containers: [{name: none, image: cluster.local/busybox:1, imagePullPolicy: Never, command: [sleep, "1000000"]}]
+YAML
+  k -n "$ours" create token certagent-node --bound-object-kind Pod --bound-object-name "driver-on-$1"
+}
+
+# A request as the driver makes it: NAME [KEY=VALUE...] with
+#   pod= uid= uri= usages= subject= san= key= digest=     where it differs
+request() {
+  local name=$1 setting pod=web-pod uid uri="spiffe://$trust_domain/ns/default/sa/web" subject='' san='' key=ec digest=sha256
+  local usages='[digital signature, server auth, client auth]'
+  shift
+  uid=$(uid_of web-pod)
+  for setting in "$@"; do local "${setting%%=*}=${setting#*=}"; done
+  case $key in
+    ec) openssl ecparam -name prime256v1 -genkey -noout -out "$work/$name.key" ;;
+    *) openssl genrsa -out "$work/$name.key" "$key" 2>/dev/null ;;
+  esac
+  openssl req -new -key "$work/$name.key" -"$digest" -subj "${subject:-/CN=$uid}" \
+    -addext "subjectAltName=${san:-URI:$uri}" >"$work/$name.csr"
+  cat <<YAML
+apiVersion: certificates.k8s.io/v1
+kind: CertificateSigningRequest
+metadata: {name: $name, annotations: {certagent.dev/pod-name: $pod}}
+spec:
+  signerName: $signer
+  usages: $usages
+  request: $(base64 -w0 "$work/$name.csr")
+YAML
+}
+
+# Sends it with this token: TOKEN NAME [KEY=VALUE...]
+send() {
+  local token=$1
+  shift
+  request "$@" | as "$token" create -f -
+}
+# kubectl with nothing but a token.
+as() {
+  local token=$1
+  shift
+  enter kubectl --kubeconfig /dev/null --server "$(k config view -o 'jsonpath={.clusters[0].cluster.server}')" \
+    --certificate-authority "$STATE/pki/ca.pem" --token "$token" "$@"
+}
+denied_as() { k get csr "$1" -o json | jq -e --arg reason "$2" '.status.conditions[]? | select(.type == "Denied") | .reason == $reason'; }
+is_signed() { [ -n "$(k get csr "$1" -o 'jsonpath={.status.certificate}')" ]; }
+
+# Sends one that breaks a rule, and waits for the denial: REASON NAME [KEY=VALUE...]
+refused() {
+  local reason=$1
+  shift
+  send "$token" "$@"
+  await 10 "the denial of $1" denied_as "$1" "$reason"
+}
+
+each_rule_of_the_table_is_a_denial_of_its_own() {
+  local token other before
+  k apply -f - <<'YAML'
+apiVersion: v1
+kind: Node
+metadata: {name: other-node}
+YAML
+  create web-pod
+  ready web-pod
+  create bare volume=no
+  ready bare
+  k create serviceaccount another 2>/dev/null || true
+  before=$(issued)
+  token=$(node_token lab-node)
+  other=$(node_token other-node)
+  # A0 to A12 hold.
+  send "$token" table-good
+  await 10 'its certificate' is_signed table-good
+  # A1 and A2: the policy refuses before anybody is asked.
+  request table-a1 | k create -f - 2>"$work/refusal" && fail 'anybody may ask'
+  grep -F 'only the service account certagent-node' "$work/refusal" || fail "$(cat "$work/refusal")"
+  send "$(k -n "$ours" create token certagent-node)" table-a2 2>"$work/refusal" && fail 'a token without a node may ask'
+  grep -F 'does not say on which node' "$work/refusal" || fail "$(cat "$work/refusal")"
+  # Without the policy the controller says the same.
+  k delete validatingadmissionpolicybinding certagent-requests
+  await 10 'the end of the policy' without_policy
+  await 10 'the denial' denied_as without-policy UnknownRequester
+  send "$(k -n "$ours" create token certagent-node)" table-a2
+  await 10 'the denial' denied_as table-a2 NoNodeClaim
+  refused UsagesNotAllowed table-a3 'usages=[digital signature, client auth]'
+  refused BadRequest table-a4-weak key=1024
+  refused BadRequest table-a4-sha1 digest=sha1
+  refused NamesNotAllowed table-a5-dns "san=URI:spiffe://$trust_domain/ns/default/sa/web,DNS:web.example"
+  refused NamesNotAllowed table-a5-subject "subject=/O=x/CN=$(uid_of web-pod)"
+  refused WrongIdentity table-a6 uri=spiffe://other.example/ns/default/sa/web
+  refused PodNotFound table-a7 pod=nobody
+  refused PodNotFound table-a7-uid uid=00000000-0000-4000-8000-000000000000
+  token=$other refused PodOnOtherNode table-a8
+  refused WrongServiceAccount table-a9 "uri=spiffe://$trust_domain/ns/default/sa/another"
+  refused PodDidNotAsk table-a10 pod=bare "uid=$(uid_of bare)"
+  k get events -o json | jq -e '[.items[] | select(.reason == "PodOnOtherNode" and .type == "Warning"
+    and .involvedObject.name == "web-pod")] | length == 1' || fail 'the alarm is no event at the pod'
+  # Approved by hand is not approved by the rules.
+  k delete validatingadmissionpolicy certagent-requests
+  request by-hand | sed 's/^spec:/spec:/' | k create -f -
+  await 10 'the denial' denied_as by-hand UnknownRequester
+  [ "$(issued)" = $((before + 1)) ] || fail "$(csrs | jq -r '.items[] | select(.status.certificate) | .metadata.name')"
+  k apply -f "$work/controller-policy.yaml" 2>/dev/null || fill_in controller.yaml Deployment "--ca-endpoint=$emulator"
+  k -n "$ours" delete pod driver-on-lab-node driver-on-other-node --force --grace-period=0
+  k delete node other-node
+  remove web-pod bare
+}
+
+# The policy is gone when this one comes through.
+without_policy() { request without-policy | k create -f -; }
+
+what_driver_and_controller_may_do_is_what_stands_here() {
+  local account
+  for account in certagent-node certagent-controller; do
+    k auth can-i --list --as "system:serviceaccount:$ours:$account" -n "$ours" |
+      sed 's/  */ /g; s/ $//' | LC_ALL=C sort >"$work/rights"
+    diff -u "$here/golden/$account.rights" "$work/rights" || fail "$account may do something else"
+  done
+}
+
+while_the_ca_is_away_the_request_waits_and_heals() {
+  local before
+  before=$(($(sold) - $(issued)))
+  set_faults '{"fault": "unavailable"}'
+  create outage
+  await 30 'the word of the controller' says_why outage PoolUnreachable
+  heal
+  ready outage 90
+  check_files outage "spiffe://$trust_domain/ns/default/sa/web"
+  [ "$(($(sold) - $(issued)))" = "$before" ] || fail "sold $(sold), in requests $(issued), before that $before more"
+  remove outage
+}
+says_why() {
+  k get csr "$(csr_of "$1")" -o json | jq -e --arg reason "$2" '.status.conditions[]
+    | select(.type == "Issued") | .status == "False" and .reason == $reason'
+}
+
+the_controller_is_killed_while_it_signs_and_the_other_takes_over() {
+  local before asked leader
+  before=$(($(sold) - $(issued)))
+  asked=$(creates)
+  set_faults '{"fault": "latency", "delayMillis": 3000, "on": "CreateCertificate"}'
+  create handed-over
+  await 30 'the request for its certificate' more_creates_than "$asked"
+  leader=$(leader)
+  k -n "$ours" delete pod "$leader" --force --grace-period=0
+  await 15 'another leader' another_leader_than "$leader"
+  heal
+  ready handed-over 60
+  [ "$(($(sold) - $(issued)))" = "$before" ] || fail "sold $(sold), in requests $(issued), before that $before more"
+  remove handed-over
+}
+leader() { k -n "$ours" get lease certagent-controller -o 'jsonpath={.spec.holderIdentity}'; }
+another_leader_than() { local now; now=$(leader); [ -n "$now" ] && [ "$now" != "$1" ]; }
+
+fifty_pods_at_once_come_through_the_controller() {
+  local before number begin
+  before=$(sold)
+  begin=$(date +%s%N)
+  for number in $(seq 50); do pod "crowd-$number"; done | k apply -f - >/dev/null
+  k wait --for=condition=Ready --timeout=180s pod $(seq -f 'crowd-%g' 50) >/dev/null
+  echo "figure: 50 pods at once by way of the controller are ready after $((($(date +%s%N) - begin) / 1000000)) ms"
+  [ $(($(sold) - before)) = 50 ] || fail "$(($(sold) - before)) certificates were sold for 50 pods"
+  k delete pod --wait=false $(seq -f 'crowd-%g' 50) >/dev/null
+  await 120 'the end of their volumes' no_volumes
+}
+
+after_the_controller_nothing_is_left() {
+  k delete -f "$work/controller.yaml" --timeout=60s
+}
