@@ -4,13 +4,13 @@
 readonly signer=spiffe.gke.io/spiffe-leaf-signer
 readonly ours=certagent-system
 
-# A manifest with its placeholders filled in and this cluster's ends: FILE KIND ARGUMENT...
+# A manifest with its placeholders filled in and this cluster's ends: FILE KIND [ARGUMENT]
 fill_in() {
-  local file=$1 kind=$2
-  shift 2
+  local file=$1 kind=$2 more='[]'
+  [ -z "${3:-}" ] || more="[\"$3\"]"
   sed "s/PROJECT_ID\.svc\.id\.goog/$trust_domain/g" "$root/deploy/$file" >"$work/$file"
   k create --dry-run=client -o json -f "$work/$file" |
-    jq --arg kind "$kind" '[$ARGS.positional[]] as $more | if .kind == $kind then .spec.template.spec |= (
+    jq --arg kind "$kind" --argjson more "$more" 'if .kind == $kind then .spec.template.spec |= (
         # The emulator listens on the node, on loopback.
         .hostNetwork = ($more != [])
         | .containers[0].args += $more
@@ -19,13 +19,13 @@ fill_in() {
         | if $more != [] then .containers[0] |= (
             del(.startupProbe, .livenessProbe, .readinessProbe, .ports)
             | .env |= map(select(.name != "CERTAGENT_ADMIN"))) else . end
-      ) else . end' --args "$@" | k apply -f -
+      ) else . end' | k apply -f -
 }
 
 by_way_of_the_controller_a_pod_gets_its_certificate() {
   local first csr
   ctr_import "$image"
-  k delete --ignore-not-found -f "$work/node.yaml" --timeout=60s || true
+  if k get namespace "$ours" 2>/dev/null; then k delete -f "$work/node.yaml" --timeout=60s; fi
   stop emulator
   start_emulator
   k delete csidriver --ignore-not-found "$driver"
@@ -57,6 +57,11 @@ by_way_of_the_controller_a_pod_gets_its_certificate() {
   first=$(k get csr "$csr" -o 'jsonpath={.status.certificate}' | base64 -d | openssl x509 -noout -serial)
   [ "$first" = "$(serial by-controller)" ] || fail 'the pod has another certificate'
   remove by-controller
+}
+
+set_pool() {
+  k patch workloadcertificateconfig default --type merge \
+    -p "{\"spec\": {\"certificateAuthorityConfig\": {\"certificateAuthorityServiceConfig\": {\"endpointURI\": \"$1\"}}}}"
 }
 
 # Ready as the guide prints it, of what stands in the object now.
@@ -100,14 +105,20 @@ through_the_controller_it_rotates_twice_at_60_s() {
 
 # What is wrong stands at the object, and what was good goes on.
 a_bad_object_says_what_is_wrong_and_the_good_one_stays_in_force() {
-  k patch workloadcertificateconfig default --type merge -p '{"spec": {"validityDurationSeconds": 1}}'
-  await 15 'its condition' not_ready_as workloadcertificateconfig InvalidValidity
-  condition_of workloadcertificateconfig | grep -F 'spec.validityDurationSeconds' || fail "$(condition_of workloadcertificateconfig)"
+  set_pool //privateca.googleapis.com/projects/demo-project
+  await 15 'its condition' not_ready_as workloadcertificateconfig InvalidEndpointURI
+  condition_of workloadcertificateconfig | grep -F 'certificateAuthorityServiceConfig.endpointURI' || fail "$(condition_of workloadcertificateconfig)"
   condition_of workloadcertificateconfig | grep -F 'stays in force' || fail "$(condition_of workloadcertificateconfig)"
   create meanwhile
   ready meanwhile
   remove meanwhile
-  set_validity 3600
+  objects 3600 | k apply -f -
+  await 15 'its recovery' ready_as workloadcertificateconfig 'WorkloadCertificateConfig is ready'
+  # What only CA Service knows.
+  set_pool //privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/no-such-pool
+  await 15 'its condition' not_ready_as workloadcertificateconfig PoolNotFound
+  condition_of workloadcertificateconfig | grep -F no-such-pool || fail "$(condition_of workloadcertificateconfig)"
+  objects 3600 | k apply -f -
   await 15 'its recovery' ready_as workloadcertificateconfig 'WorkloadCertificateConfig is ready'
   # The definition itself refuses what it can.
   ! k patch workloadcertificateconfig default --type merge -p '{"spec": {"keyAlgorithm": {"rsa": {"modulusSize": 2048}}}}' ||
@@ -237,11 +248,13 @@ YAML
 # The policy is gone when this one comes through.
 without_policy() { request without-policy | k create -f -; }
 
+# WRITE_GOLDEN=1 writes down what is so now.
 what_driver_and_controller_may_do_is_what_stands_here() {
   local account
   for account in certagent-node certagent-controller; do
     k auth can-i --list --as "system:serviceaccount:$ours:$account" -n "$ours" |
       sed 's/  */ /g; s/ $//' | LC_ALL=C sort >"$work/rights"
+    [ -z "${WRITE_GOLDEN:-}" ] || cp "$work/rights" "$here/golden/$account.rights"
     diff -u "$here/golden/$account.rights" "$work/rights" || fail "$account may do something else"
   done
 }
