@@ -69,7 +69,7 @@ pub(crate) struct ControllerArgs {
     #[arg(long, env = "CERTAGENT_ADOPT_FOREIGN_OBJECTS")]
     pub(crate) adopt_foreign_objects: bool,
     /// Where the last good configuration and what is known of roots are kept
-    /// [default: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/certagent]
+    /// [default: `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/certagent`]
     #[arg(long, value_name = "DIR", env = "CERTAGENT_STATE_DIR", value_parser = value::path)]
     pub(crate) state_dir: Option<PathBuf>,
     /// Serve /healthz, /readyz and /metrics here

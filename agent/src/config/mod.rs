@@ -33,6 +33,7 @@ pub struct ActiveConfig {
 impl ActiveConfig {
     /// The same with the first pool alone: for whoever leaves the choice of the pool to the
     /// controller, and only has to name one.
+    #[must_use]
     pub fn with_first_pool(&self) -> Self {
         let mut config = (*self.config).clone();
         config.certificates.pools.truncate(1);

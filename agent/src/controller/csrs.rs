@@ -188,7 +188,9 @@ fn with(
     match place.and_then(|place| conditions.get_mut(place)) {
         Some(before) => {
             if before.status == condition.status {
-                condition.last_transition_time = before.last_transition_time.clone();
+                condition
+                    .last_transition_time
+                    .clone_from(&before.last_transition_time);
             }
             *before = condition;
         }

@@ -125,7 +125,7 @@ impl Candidate {
                 },
                 spec: Some(self.spec(None, now)),
             };
-            return self.written(within(self.api.create(&PostParams::default(), &new)).await?);
+            return written(within(self.api.create(&PostParams::default(), &new)).await?);
         };
         let spec = there.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
@@ -207,16 +207,7 @@ impl Candidate {
         lease.spec = Some(self.spec(lease.spec.as_ref(), now));
         lease.metadata.managed_fields = None;
         let post = PostParams::default();
-        self.written(within(self.api.replace(&self.name, &post, &lease)).await?)
-    }
-
-    /// None if somebody was faster.
-    fn written(&self, written: Result<Lease, kube::Error>) -> Result<Option<Lease>, Trouble> {
-        match written {
-            Ok(lease) => Ok(Some(lease)),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
-            Err(error) => Err(Trouble::from(&error)),
-        }
+        written(within(self.api.replace(&self.name, &post, &lease)).await?)
     }
 
     fn spec(&self, before: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec {
@@ -245,6 +236,15 @@ impl Candidate {
         let now = self.clock.now();
         let until = now.saturating_add(RENEW).unwrap_or(now);
         self.clock.sleep_until(until).await;
+    }
+}
+
+/// None if somebody was faster.
+fn written(written: Result<Lease, kube::Error>) -> Result<Option<Lease>, Trouble> {
+    match written {
+        Ok(lease) => Ok(Some(lease)),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(error) => Err(Trouble::from(&error)),
     }
 }
 

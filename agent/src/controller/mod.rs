@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use lease::Candidate;
-pub use requests::Requests;
+pub use requests::{Deciding, Requests};
 
 use crate::{issuer::CasIssuer, trust::Trust};
 

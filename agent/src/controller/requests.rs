@@ -1,15 +1,17 @@
 //! Every `CertificateSigningRequest` of our signer: approved or denied, and signed.
 //!
 //! One task follows the objects and keeps nothing of those that are over. Each of the others has a
-//! task of its own, which reads the object anew whenever it has to decide.
+//! task of its own, which reads the object anew whenever it has to decide: `decide`.
+mod decide;
+
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use certagent_core::{
-    approval::{self, Approved, Denial, Rate, RateLimit, Settings, Wanted},
+    approval::{Approved, RateLimit, Settings, Wanted},
     backoff,
     outcome::Pace,
     rotation,
@@ -17,12 +19,11 @@ use certagent_core::{
 use certagent_svid::TrustBundles;
 use futures::{StreamExt as _, pin_mut};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::{
-    Api, Client, Resource as _, ResourceExt as _,
+    Client, ResourceExt as _,
     runtime::{
         WatchStreamExt as _,
-        events::EventType,
         watcher::{self, Event},
     },
 };
@@ -36,16 +37,10 @@ use tracing::{debug, error, info, warn};
 use super::{
     Authority,
     csrs::{self, Csrs, WriteError},
-    facts,
     news::News,
     sign::{self, Attempt, Order, Progress, Waiting},
 };
-use crate::{
-    admin::Metrics,
-    clock::SharedClock,
-    config::ClusterState,
-    kube::{Trouble, answer},
-};
+use crate::{admin::Metrics, clock::SharedClock, config::ClusterState, kube::Trouble};
 
 /// Calls to the API server at one moment.
 const CALLS: usize = 32;
@@ -61,6 +56,26 @@ const DEFAULT_VALIDITY: Duration = Duration::from_secs(86_400);
 const PAGE: u32 = 200;
 
 /// What the requests are decided by.
+pub struct Deciding {
+    /// The API server.
+    pub client: Client,
+    /// Whose requests are approved.
+    pub settings: Settings,
+    /// What certificates are issued by.
+    pub config: watch::Receiver<ClusterState>,
+    /// Who signs.
+    pub authority: watch::Receiver<Option<Authority>>,
+    /// The roots that nodes have.
+    pub rendered: watch::Receiver<TrustBundles>,
+    /// This process among several, for events.
+    pub instance: String,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+/// The requests of a cluster.
 pub struct Requests {
     settings: Settings,
     csrs: Csrs,
@@ -110,20 +125,21 @@ impl From<WriteError> for Again {
 
 impl Requests {
     /// Nothing is read yet.
-    pub fn new(
-        client: Client,
-        settings: Settings,
-        config: watch::Receiver<ClusterState>,
-        authority: watch::Receiver<Option<Authority>>,
-        rendered: watch::Receiver<TrustBundles>,
-        reporter: &str,
-        metrics: Arc<Metrics>,
-        clock: SharedClock,
-    ) -> Self {
+    pub fn new(by: Deciding) -> Self {
+        let Deciding {
+            client,
+            settings,
+            config,
+            authority,
+            rendered,
+            instance,
+            metrics,
+            clock,
+        } = by;
         Self {
             settings,
             csrs: Csrs::new(client.clone()),
-            news: News::new(client.clone(), reporter),
+            news: News::new(client.clone(), &instance),
             pods: client,
             config,
             authority,
@@ -207,7 +223,9 @@ impl Requests {
         let mut progress = None;
         let mut troubles = 0;
         loop {
-            let wait = match self.step(subject, &mut progress, &mut troubles).await {
+            // In a place of its own: most wait most of the time, and need none of it then.
+            let step = Box::pin(self.step(subject, &mut progress, &mut troubles));
+            let wait = match step.await {
                 Ok(()) => return,
                 Err(Again::Changed) => continue,
                 Err(Again::At(moment)) => {
@@ -230,139 +248,6 @@ impl Requests {
         }
     }
 
-    /// Reads the object, and does what is due.
-    async fn step(
-        &self,
-        subject: &Subject,
-        progress: &mut Option<Progress>,
-        troubles: &mut u32,
-    ) -> Result<(), Again> {
-        let Some(csr) = self.read(subject).await? else {
-            return Ok(());
-        };
-        if csrs::is_over(&csr) {
-            return Ok(());
-        }
-        let facts = facts::of_csr(&csr);
-        let algorithms = webpki::ALL_VERIFICATION_ALGS;
-        let wanted = match approval::check_request(&facts, &self.settings, algorithms) {
-            None => return Ok(()),
-            Some(Err(denial)) => return self.refuse(csr, None, None, &denial).await,
-            Some(Ok(wanted)) => wanted,
-        };
-        let pod = self.pod(&wanted).await?;
-        let there = pod.as_ref().map(facts::of_pod);
-        let approved = match wanted.check_pod(there.as_ref(), &self.settings) {
-            Err(denial) => {
-                return self.refuse(csr, Some(&wanted), pod.as_ref(), &denial).await;
-            }
-            Ok(approved) => approved,
-        };
-        *troubles = 0;
-        let progress = progress.get_or_insert_with(|| {
-            if csrs::is(&csr, "Approved") {
-                // Another process may have asked for it already.
-                let said = csrs::said(&csr).map(|said| said.message);
-                Progress::resumed(said, self.clock.now())
-            } else {
-                Progress::default()
-            }
-        });
-        let csr = if csrs::is(&csr, "Approved") {
-            csr
-        } else {
-            self.approve(csr, &approved, pod.as_ref()).await?
-        };
-        self.sign(csr, &approved, progress).await
-    }
-
-    async fn read(&self, subject: &Subject) -> Result<Option<CertificateSigningRequest>, Trouble> {
-        let _permit = self.calls.acquire().await;
-        self.csrs.get(&subject.name, &subject.uid).await
-    }
-
-    /// The pod as it is now: a cache could still have one that moved.
-    async fn pod(&self, wanted: &Wanted) -> Result<Option<Pod>, Trouble> {
-        let _permit = self.calls.acquire().await;
-        let pods: Api<Pod> = Api::namespaced(self.pods.clone(), wanted.namespace());
-        answer(pods.get_opt(wanted.pod_name())).await
-    }
-
-    async fn refuse(
-        &self,
-        csr: CertificateSigningRequest,
-        wanted: Option<&Wanted>,
-        pod: Option<&Pod>,
-        denial: &Denial,
-    ) -> Result<(), Again> {
-        let (name, uid) = (csr.name_any(), csr.uid().unwrap_or_default());
-        let username = csr.spec.username.clone().unwrap_or_default();
-        {
-            let _permit = self.calls.acquire().await;
-            self.csrs.refuse(csr, denial, self.clock.now()).await?;
-        }
-        let reason = denial.reason();
-        self.metrics.decided("denied", reason.as_str());
-        warn!(csr = name, uid, username, %reason,
-            spiffe_id = wanted.map(|wanted| wanted.spiffe_id().to_string()),
-            node = wanted.map(Wanted::node),
-            "denied: {}", denial.message());
-        if let Some(pod) = pod {
-            self.news
-                .tell(
-                    &pod.object_ref(&()),
-                    EventType::Warning,
-                    reason.as_str(),
-                    "Deny",
-                    denial.message(),
-                )
-                .await;
-        }
-        Ok(())
-    }
-
-    async fn approve(
-        &self,
-        csr: CertificateSigningRequest,
-        approved: &Approved,
-        pod: Option<&Pod>,
-    ) -> Result<CertificateSigningRequest, Again> {
-        let wanted = approved.wanted();
-        let now = self.clock.now();
-        let rate = {
-            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-            rate.take(wanted.pod_uid(), self.validity(), now)
-        };
-        if let Rate::Wait { until } = rate {
-            info!(csr = wanted.csr_name(), pod_uid = wanted.pod_uid(), %until,
-                "the pod was given several certificates lately, so this one waits");
-            return Err(Again::At(until));
-        }
-        let approved = {
-            let _permit = self.calls.acquire().await;
-            self.csrs.approve(csr, now).await?
-        };
-        self.metrics.decided("approved", "");
-        // A renewal is no news.
-        let is_first = pod.is_some_and(|pod| facts::of_pod(pod).phase == "Pending");
-        if let Some(pod) = pod.filter(|_| is_first) {
-            let note = format!("the certificate for {} was approved", wanted.spiffe_id());
-            let (kind, reason) = (EventType::Normal, "CertificateApproved");
-            let about = pod.object_ref(&());
-            self.news.tell(&about, kind, reason, "Approve", &note).await;
-        }
-        Ok(approved)
-    }
-
-    fn validity(&self) -> Duration {
-        let config = self.config.borrow();
-        let validity = config
-            .active
-            .as_ref()
-            .map(|active| active.config.certificates.validity);
-        validity.unwrap_or(DEFAULT_VALIDITY)
-    }
-
     /// Asks for the certificate until it is there.
     async fn sign(
         &self,
@@ -377,6 +262,9 @@ impl Requests {
             match attempt {
                 // Whoever comes after a crash has to know which pool may have sold something.
                 Attempt::Next(waiting) => {
+                    if waiting.is_abandoned {
+                        self.metrics.abandoned();
+                    }
                     csr = self.say(csr, &waiting, progress, None).await?;
                 }
                 Attempt::Issued { chain, request } => {
@@ -441,7 +329,7 @@ impl Requests {
                 .problem
                 .unwrap_or_else(|| "it was not read yet".to_owned());
             return Attempt::Waiting(Waiting {
-                reason: "ConfigNotUsable",
+                reason: sign::CONFIG_NOT_USABLE,
                 message: format!("there is no configuration to sign by: {problem}"),
                 pace: Pace::Backoff,
                 retry_after: None,

@@ -107,16 +107,16 @@ impl Bench {
             driver_name: DRIVER.to_owned(),
             trust_domain: domain("demo.svc.id.goog"),
         };
-        let requests = Requests::new(
-            self.server.client.clone(),
+        let requests = Requests::new(Deciding {
+            client: self.server.client.clone(),
             settings,
-            self.config.subscribe(),
-            self.authority.clone(),
-            self.rendered.subscribe(),
-            "replica",
-            Arc::clone(&self.metrics),
-            Arc::new(self.clock.clone()),
-        );
+            config: self.config.subscribe(),
+            authority: self.authority.clone(),
+            rendered: self.rendered.subscribe(),
+            instance: "replica".to_owned(),
+            metrics: Arc::clone(&self.metrics),
+            clock: Arc::new(self.clock.clone()),
+        });
         tokio::spawn(Arc::new(requests).run(self.cancel.clone()));
     }
 

@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use certagent_core::{
     approval::Wanted,
-    issued::{CheckError, IssuedChain},
+    issued::{CheckError, IssuedChain, RawChain},
     outcome::{self, Budget, Fate, Next, Pace, Sending},
     plan::IssuePlan,
     pool::CaPoolName,
-    request::PreparedRequest,
+    request::{PreparedRequest, RequestForm},
 };
 use certagent_svid::{TrustBundle, TrustBundles, TrustDomain, verify::VerifyError};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Authority, reason};
 use crate::{
+    clock::Clock,
     config::ActiveConfig,
     google::Caller,
     issuer::{Behalf, IssueError, Issuer as _},
@@ -25,6 +26,9 @@ use crate::{
     schedule::Priority,
     trust::Trust,
 };
+
+/// The reason of a condition while there is nothing to sign by.
+pub(super) const CONFIG_NOT_USABLE: &str = "ConfigNotUsable";
 
 /// What every pool's name begins with.
 const POOL_PREFIX: &str = "//privateca.googleapis.com/";
@@ -98,114 +102,152 @@ impl Waiting {
     }
 }
 
+/// What an attempt needs that does not depend on the pool.
+struct Ready {
+    plan: IssuePlan,
+    bundle: TrustBundle,
+}
+
 /// One attempt at one pool.
 pub(super) async fn attempt(
     order: &Order<'_>,
     progress: &mut Progress,
-    clock: &dyn crate::clock::Clock,
+    clock: &dyn Clock,
 ) -> Attempt {
-    let Order {
-        wanted,
-        csr_pem,
-        created,
-        config,
-        rendered,
-        authority,
-    } = *order;
-    let config = &config.config;
-    let plan = IssuePlan::new(
-        &config.certificates,
-        &config.trust,
-        wanted.spiffe_id().clone(),
-    );
-    let plan = match plan {
-        // Of the five kinds the request's own counts: an edit must not hit requests under way.
-        Ok(plan) => IssuePlan {
-            algorithm: wanted.algorithm(),
-            ..plan
-        },
-        Err(error) => return Attempt::Waiting(Waiting::new("ConfigNotUsable", error.to_string())),
+    let ready = match Ready::of(order) {
+        Ok(ready) => ready,
+        Err(waiting) => return Attempt::Waiting(waiting),
     };
-    let trust = Arc::clone(&authority.trust.borrow());
-    let Some(bundle) = bundle(&plan, rendered, &trust) else {
-        return Attempt::Waiting(Waiting::new(
-            "RootsNotRendered",
-            not_rendered(&plan, &trust),
-        ));
-    };
-    let now = clock.now();
-    let (pool, since) = progress.choose(&config.certificates.pools, now);
+    let pools = &order.config.config.certificates.pools;
+    let (pool, since) = progress.choose(pools, clock.now());
     let Some(pool) = pool else {
         let error = "the WorkloadCertificateConfig names no CA pool";
-        return Attempt::Waiting(Waiting::new("ConfigNotUsable", error.to_owned()));
-    };
-    let behalf = Behalf {
-        caller: Caller::Agent,
-        priority: Priority::New,
-        pod: None,
-    };
-    let issuer = &authority.issuer;
-    let look = async {
-        let ready = issuer.preflight(&plan, &pool, &bundle, &behalf).await?;
-        issuer.admit(&pool, &behalf).await?;
-        Ok::<_, IssueError>(ready)
+        return Attempt::Waiting(Waiting::new(CONFIG_NOT_USABLE, error.to_owned()));
     };
     let sending = if progress.is_open {
         Sending::Replay
     } else {
         Sending::First
     };
-    let form = match look.await {
-        Ok(ready) => ready.form,
-        Err(error) => {
+    match buy(order, &ready, &pool, progress.is_open, clock).await {
+        Ok((raw, request)) => judge(order, &ready, &raw, request, progress, clock),
+        Err(Unbought::Never(failed)) => failed,
+        Err(Unbought::ForbidsConfig) => {
+            let error = format!(
+                "the CA pool {pool} forbids config-based issuance, and only with that nothing but \
+                 the public key comes from a node; allow it in the pool's allowedIssuanceModes"
+            );
+            let waiting = Waiting {
+                pace: Pace::Slow,
+                ..Waiting::new(reason::FORBIDS_CONFIG, error)
+            };
+            progress.pass_over(&pool, pools, waiting)
+        }
+        Err(Unbought::Refused { error, was_sent }) => {
             // What may have been sold stays open, whatever a look says.
             let sending = match sending {
-                Sending::Replay => Sending::Replay,
-                _ => Sending::Look,
+                Sending::First if !was_sent => Sending::Look,
+                sending => sending,
             };
-            return progress.failed(config, &error, sending, since, clock.now());
+            progress.failed(pools, &error, sending, since, clock.now())
         }
-    };
-    if form != certagent_core::request::RequestForm::Config {
-        let pool = &pool;
-        let error = format!(
-            "the CA pool {pool} forbids config-based issuance, and only with that nothing but the \
-             public key comes from a node; allow it in the pool's allowedIssuanceModes"
-        );
-        return Attempt::Waiting(Waiting {
-            pace: Pace::Slow,
-            ..Waiting::new(reason::FORBIDS_CONFIG, error)
-        });
     }
+}
+
+impl Ready {
+    fn of(order: &Order<'_>) -> Result<Self, Waiting> {
+        let config = &order.config.config;
+        let id = order.wanted.spiffe_id().clone();
+        let plan = IssuePlan::new(&config.certificates, &config.trust, id);
+        let plan = plan.map_err(|error| Waiting::new(CONFIG_NOT_USABLE, error.to_string()))?;
+        // Of the five kinds the request's own counts: an edit must not hit requests under way.
+        let plan = IssuePlan {
+            algorithm: order.wanted.algorithm(),
+            ..plan
+        };
+        let trust = Arc::clone(&order.authority.trust.borrow());
+        let bundle = bundle(&plan, order.rendered, &trust);
+        let bundle =
+            bundle.ok_or_else(|| Waiting::new("RootsNotRendered", not_rendered(&plan, &trust)))?;
+        Ok(Self { plan, bundle })
+    }
+}
+
+/// Why nothing was bought.
+enum Unbought {
+    /// Nothing will be for this object.
+    Never(Attempt),
+    /// The pool takes no requests in which we say what the certificate contains.
+    ForbidsConfig,
+    Refused {
+        error: IssueError,
+        was_sent: bool,
+    },
+}
+
+async fn buy(
+    order: &Order<'_>,
+    ready: &Ready,
+    pool: &CaPoolName,
+    is_open: bool,
+    clock: &dyn Clock,
+) -> Result<(RawChain, PreparedRequest), Unbought> {
+    let Ready { plan, bundle } = ready;
+    let behalf = Behalf {
+        caller: Caller::Agent,
+        priority: Priority::New,
+        pod: None,
+    };
+    let issuer = &order.authority.issuer;
+    let looked = |error| Unbought::Refused {
+        error,
+        was_sent: false,
+    };
+    let looks = issuer.preflight(plan, pool, bundle, &behalf).await;
+    let form = looks.map_err(looked)?.form;
+    if form != RequestForm::Config {
+        return Err(Unbought::ForbidsConfig);
+    }
+    issuer.admit(pool, &behalf).await.map_err(looked)?;
+    let uid = order.wanted.csr_uid();
+    let (plan, pool) = (plan.clone(), pool.clone());
+    let created = order.created;
+    let request = PreparedRequest::for_object(plan, pool, form, uid, order.csr_pem, created);
     let request = PreparedRequest {
-        outcome_unknown: progress.is_open,
-        ..PreparedRequest::for_object(
-            plan.clone(),
-            pool.clone(),
-            form,
-            wanted.csr_uid(),
-            csr_pem,
-            created,
-        )
+        outcome_unknown: is_open,
+        ..request
     };
     if !request.may_be_replayed(clock.now()) {
-        return Attempt::Failed {
+        return Err(Unbought::Never(Attempt::Failed {
             reason: "TooOld",
             message: "no certificate came for so long that CA Service would not recognise the \
                       request any more; the node asks anew"
                 .to_owned(),
-            is_abandoned: progress.is_open,
-        };
+            is_abandoned: is_open,
+        }));
     }
-    let raw = match issuer.issue(&request, &behalf).await {
-        Ok(raw) => raw,
-        Err(error) => return progress.failed(config, &error, sending, since, clock.now()),
-    };
+    match issuer.issue(&request, &behalf).await {
+        Ok(raw) => Ok((raw, request)),
+        Err(error) => Err(Unbought::Refused {
+            error,
+            was_sent: true,
+        }),
+    }
+}
+
+fn judge(
+    order: &Order<'_>,
+    ready: &Ready,
+    raw: &RawChain,
+    request: PreparedRequest,
+    progress: &mut Progress,
+    clock: &dyn Clock,
+) -> Attempt {
     let checked = IssuedChain::check(
-        &raw,
-        wanted.public_key(),
-        &plan,
-        &bundle,
+        raw,
+        order.wanted.public_key(),
+        &ready.plan,
+        &ready.bundle,
         webpki::ALL_VERIFICATION_ALGS,
         clock.now(),
     );
@@ -220,14 +262,12 @@ pub(super) async fn attempt(
             | CheckError::Verify(VerifyError::UnknownIssuer { .. })),
         ) => {
             progress.is_open = true;
-            Attempt::Waiting(Waiting::new(
-                "CertificateNotUsableYet",
-                refused(&pool, &reason),
-            ))
+            let message = refused(&request.pool, &reason);
+            Attempt::Waiting(Waiting::new("CertificateNotUsableYet", message))
         }
         Err(reason) => Attempt::Failed {
             reason: "CertificateRefused",
-            message: refused(&pool, &reason),
+            message: refused(&request.pool, &reason),
             is_abandoned: true,
         },
     }
@@ -281,13 +321,12 @@ impl Progress {
     /// What follows from a failure, by the table.
     fn failed(
         &mut self,
-        config: &certagent_core::config::Config,
+        pools: &[CaPoolName],
         error: &IssueError,
         sending: Sending,
         since: Timestamp,
         now: Timestamp,
     ) -> Attempt {
-        let pools = &config.certificates.pools;
         let until = since.saturating_add(FIRST_BUDGET).unwrap_or(Timestamp::MAX);
         let budget = match (now >= until, pools.len() > 1) {
             (false, _) => Budget::Left,
@@ -317,15 +356,19 @@ impl Progress {
             is_abandoned,
         };
         if ruling.next == Next::NextPool {
-            self.asked.push(error.pool().clone());
-            self.turn = None;
-            if pools.iter().any(|pool| !self.asked.contains(pool)) && !is_abandoned {
-                return Attempt::Next(waiting);
-            }
-            if pools.iter().all(|pool| self.asked.contains(pool)) {
-                self.asked.clear();
-            }
+            return self.pass_over(error.pool(), pools, waiting);
         }
+        Attempt::Waiting(waiting)
+    }
+
+    /// Goes on with the next pool, at once if there is one that was not asked in this round.
+    fn pass_over(&mut self, pool: &CaPoolName, pools: &[CaPoolName], waiting: Waiting) -> Attempt {
+        self.asked.push(pool.clone());
+        self.turn = None;
+        if pools.iter().any(|pool| !self.asked.contains(pool)) {
+            return Attempt::Next(waiting);
+        }
+        self.asked.clear();
         Attempt::Waiting(waiting)
     }
 }

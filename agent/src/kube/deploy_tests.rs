@@ -370,7 +370,7 @@ fn the_controller_s_arguments_and_settings_are_those_of_its_command() {
     let mut defaults = command
         .get_arguments()
         .filter(|flag| flag.get_id() == "requester")
-        .flat_map(|flag| flag.get_default_values());
+        .flat_map(clap::Arg::get_default_values);
     assert_eq!(defaults.next().unwrap(), user.as_str());
     assert!(text("controller.yaml").contains(&format!("'{user}'")));
 }

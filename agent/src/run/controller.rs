@@ -17,7 +17,7 @@ use crate::{
     admin::{self, Metrics, Readiness},
     clock::SharedClock,
     config::{ClusterConfig, ClusterState},
-    controller::{Authority, Candidate, Requests, status},
+    controller::{Authority, Candidate, Deciding, Requests, status},
     kube,
     volume::StateDir,
 };
@@ -97,16 +97,16 @@ pub async fn run(options: ControllerOptions, cancel: CancellationToken) -> Resul
         rendered,
         clock: Arc::clone(&clock),
     };
-    let requests = Arc::new(Requests::new(
-        client.clone(),
-        approval,
-        config.clone(),
+    let requests = Arc::new(Requests::new(Deciding {
+        client: client.clone(),
+        settings: approval,
+        config: config.clone(),
         authority,
-        signable,
-        &replica,
-        Arc::clone(&metrics),
-        Arc::clone(&clock),
-    ));
+        rendered: signable,
+        instance: replica.clone(),
+        metrics: Arc::clone(&metrics),
+        clock: Arc::clone(&clock),
+    }));
 
     let mut tasks = Vec::new();
     if let Some(address) = admin {
@@ -125,7 +125,7 @@ pub async fn run(options: ControllerOptions, cancel: CancellationToken) -> Resul
             tokio::join!(status, requests.run(leading));
         }
     };
-    candidate.run(lead, &cancel).await;
+    Box::pin(candidate.run(lead, &cancel)).await;
     info!("the controller is ending");
     cancel.cancel();
     for task in tasks {

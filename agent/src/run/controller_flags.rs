@@ -53,7 +53,7 @@ pub(super) async fn run(args: ControllerArgs, clock: SharedClock) -> Result<Exit
         admin: args.admin,
         clock,
     };
-    controller::run(options, cancel).await?;
+    Box::pin(controller::run(options, cancel)).await?;
     Ok(Exit::Ok)
 }
 

@@ -20,7 +20,7 @@ use crate::{
     cas::{Endpoint, Roots},
     clock::SharedClock,
     config::{ActiveConfig, ClusterConfig, ClusterState, ConfigFiles},
-    google::IdentityChoice,
+    google::{IdentityChoice, SubjectTokens},
     kube::{self, DriverObject, Tokens},
     node::{NodeContent, NodeSettings, Supply},
     status::VolumeStatus,
@@ -146,32 +146,7 @@ pub async fn run(options: NodeOptions, cancel: CancellationToken) -> Result<()> 
     content.resume(found);
     let content = Arc::new(content);
     let starting = Starting {
-        asking: match (issuing, client) {
-            (Issuing::Controller { signer }, Some(client)) => Begin::Cluster {
-                client,
-                signer,
-                distrust,
-            },
-            (Issuing::Controller { .. }, None) => {
-                bail!("without an API server there is no controller to ask: give --identity")
-            }
-            (
-                Issuing::Cas {
-                    endpoint,
-                    identity,
-                    roots,
-                    quota_share,
-                },
-                _,
-            ) => Begin::Cas(CasOptions {
-                endpoint,
-                identity,
-                tokens: content.tokens(),
-                roots,
-                distrust,
-                quota_share,
-            }),
-        },
+        asking: Begin::of(issuing, client, distrust, content.tokens())?,
         state,
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
@@ -258,6 +233,40 @@ enum Begin {
 }
 
 impl Begin {
+    fn of(
+        issuing: Issuing,
+        client: Option<Client>,
+        distrust: Distrust,
+        tokens: SubjectTokens,
+    ) -> Result<Self> {
+        match (issuing, client) {
+            (Issuing::Controller { signer }, Some(client)) => Ok(Self::Cluster {
+                client,
+                signer,
+                distrust,
+            }),
+            (Issuing::Controller { .. }, None) => {
+                bail!("without an API server there is no controller to ask: give --identity")
+            }
+            (
+                Issuing::Cas {
+                    endpoint,
+                    identity,
+                    roots,
+                    quota_share,
+                },
+                _,
+            ) => Ok(Self::Cas(CasOptions {
+                endpoint,
+                identity,
+                tokens,
+                roots,
+                distrust,
+                quota_share,
+            })),
+        }
+    }
+
     /// Nodes that ask the controller go by what it has rendered, too.
     fn needs_rendered(&self) -> bool {
         matches!(self, Self::Cluster { .. })
@@ -272,13 +281,13 @@ impl Begin {
                 distrust,
             } => {
                 let rendered = rendered.context("there is no rendered trust")?;
-                let (renderer, trust) = RenderedTrust::new(rendered, distrust);
+                let (follower, trust) = RenderedTrust::new(rendered, distrust);
                 let asking = Asking::Cluster {
                     client,
                     signer,
                     trust,
                 };
-                Ok((asking, Some(renderer)))
+                Ok((asking, Some(follower)))
             }
         }
     }
@@ -325,7 +334,7 @@ impl Starting {
                 Arc::clone(active)
             }
         };
-        let (asking, renderer) = asking.by_cluster(rendered.as_deref())?;
+        let (asking, follower) = asking.by_cluster(rendered.as_deref())?;
         let (sender, active) = watch::channel(for_us(&last));
         let engine = Engine::start(asking, active, state, metrics, clock, &cancel).await;
         let engine = engine.inspect_err(|_| cancel.cancel())?;
@@ -341,8 +350,8 @@ impl Starting {
                 sender.send_replace(for_us(&newer));
                 last = newer;
             }
-            if let Some((renderer, rendered)) = renderer.as_ref().zip(now.rendered) {
-                renderer.take(&rendered);
+            if let Some((follower, rendered)) = follower.as_ref().zip(now.rendered) {
+                follower.take(&rendered);
             }
         }
         for task in engine.tasks {

@@ -17,12 +17,14 @@ fn certificate(name: &str, is_ca: bool) -> String {
     params.self_signed(&key).unwrap().pem()
 }
 
-fn status(stores: Value) -> Value {
-    json!({"conditions": [], "renderedTrustStores": stores})
-}
-
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "literals read better without &"
+)]
 fn read(stores: Value) -> Result<Option<TrustPolicy>, RenderedError> {
-    parse(Some(&status(stores)))
+    parse(Some(
+        &json!({"conditions": [], "renderedTrustStores": stores}),
+    ))
 }
 
 #[test]

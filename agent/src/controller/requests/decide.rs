@@ -1,0 +1,148 @@
+//! One request: what the table says of it, and what is written then.
+use std::{sync::PoisonError, time::Duration};
+
+use certagent_core::approval::{self, Approved, Denial, Rate, Wanted};
+use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
+use kube::{Api, Resource as _, ResourceExt as _, runtime::events::EventType};
+use tracing::{info, warn};
+
+use super::{Again, DEFAULT_VALIDITY, Requests, Subject};
+use crate::{
+    controller::{csrs, facts, sign::Progress},
+    kube::{Trouble, answer},
+};
+
+impl Requests {
+    /// Reads the object, and does what is due.
+    pub(super) async fn step(
+        &self,
+        subject: &Subject,
+        progress: &mut Option<Progress>,
+        troubles: &mut u32,
+    ) -> Result<(), Again> {
+        let Some(csr) = self.read(subject).await? else {
+            return Ok(());
+        };
+        if csrs::is_over(&csr) {
+            return Ok(());
+        }
+        let facts = facts::of_csr(&csr);
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        let wanted = match approval::check_request(&facts, &self.settings, algorithms) {
+            None => return Ok(()),
+            Some(Err(denial)) => return self.refuse(csr, None, None, &denial).await,
+            Some(Ok(wanted)) => wanted,
+        };
+        let pod = self.pod(&wanted).await?;
+        let there = pod.as_ref().map(facts::of_pod);
+        let approved = match wanted.check_pod(there.as_ref(), &self.settings) {
+            Err(denial) => {
+                return self.refuse(csr, Some(&wanted), pod.as_ref(), &denial).await;
+            }
+            Ok(approved) => approved,
+        };
+        *troubles = 0;
+        let progress = progress.get_or_insert_with(|| {
+            if csrs::is(&csr, "Approved") {
+                // Another process may have asked for it already.
+                let said = csrs::said(&csr).map(|said| said.message);
+                Progress::resumed(said, self.clock.now())
+            } else {
+                Progress::default()
+            }
+        });
+        let csr = if csrs::is(&csr, "Approved") {
+            csr
+        } else {
+            self.approve(csr, &approved, pod.as_ref()).await?
+        };
+        self.sign(csr, &approved, progress).await
+    }
+
+    async fn read(&self, subject: &Subject) -> Result<Option<CertificateSigningRequest>, Trouble> {
+        let _permit = self.calls.acquire().await;
+        self.csrs.get(&subject.name, &subject.uid).await
+    }
+
+    /// The pod as it is now: a cache could still have one that moved.
+    async fn pod(&self, wanted: &Wanted) -> Result<Option<Pod>, Trouble> {
+        let _permit = self.calls.acquire().await;
+        let pods: Api<Pod> = Api::namespaced(self.pods.clone(), wanted.namespace());
+        answer(pods.get_opt(wanted.pod_name())).await
+    }
+
+    async fn refuse(
+        &self,
+        csr: CertificateSigningRequest,
+        wanted: Option<&Wanted>,
+        pod: Option<&Pod>,
+        denial: &Denial,
+    ) -> Result<(), Again> {
+        let (name, uid) = (csr.name_any(), csr.uid().unwrap_or_default());
+        let username = csr.spec.username.clone().unwrap_or_default();
+        {
+            let _permit = self.calls.acquire().await;
+            self.csrs.refuse(csr, denial, self.clock.now()).await?;
+        }
+        let reason = denial.reason();
+        self.metrics.decided("denied", reason.as_str());
+        warn!(csr = name, uid, username, %reason,
+            spiffe_id = wanted.map(|wanted| wanted.spiffe_id().to_string()),
+            node = wanted.map(Wanted::node),
+            "denied: {}", denial.message());
+        if let Some(pod) = pod {
+            self.news
+                .tell(
+                    &pod.object_ref(&()),
+                    EventType::Warning,
+                    reason.as_str(),
+                    "Deny",
+                    denial.message(),
+                )
+                .await;
+        }
+        Ok(())
+    }
+
+    async fn approve(
+        &self,
+        csr: CertificateSigningRequest,
+        approved: &Approved,
+        pod: Option<&Pod>,
+    ) -> Result<CertificateSigningRequest, Again> {
+        let wanted = approved.wanted();
+        let now = self.clock.now();
+        let rate = {
+            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+            rate.take(wanted.pod_uid(), self.validity(), now)
+        };
+        if let Rate::Wait { until } = rate {
+            info!(csr = wanted.csr_name(), pod_uid = wanted.pod_uid(), %until,
+                "the pod was given several certificates lately, so this one waits");
+            return Err(Again::At(until));
+        }
+        let approved = {
+            let _permit = self.calls.acquire().await;
+            self.csrs.approve(csr, now).await?
+        };
+        self.metrics.decided("approved", "");
+        // A renewal is no news.
+        let is_first = pod.is_some_and(|pod| facts::of_pod(pod).phase == "Pending");
+        if let Some(pod) = pod.filter(|_| is_first) {
+            let note = format!("the certificate for {} was approved", wanted.spiffe_id());
+            let (kind, reason) = (EventType::Normal, "CertificateApproved");
+            let about = pod.object_ref(&());
+            self.news.tell(&about, kind, reason, "Approve", &note).await;
+        }
+        Ok(approved)
+    }
+
+    fn validity(&self) -> Duration {
+        let config = self.config.borrow();
+        let validity = config
+            .active
+            .as_ref()
+            .map(|active| active.config.certificates.validity);
+        validity.unwrap_or(DEFAULT_VALIDITY)
+    }
+}
