@@ -160,6 +160,27 @@ pub fn check_request(
     Some(want(csr, settings, algorithms))
 }
 
+/// Whose certificate a request says that it asks for. Nothing of it is checked but its form: for
+/// people who look, not for whoever approves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The UID of the pod.
+    pub pod_uid: String,
+    /// The identity as it is written, a URI.
+    pub uri: String,
+}
+
+/// Reads whose certificate a request, `spec.request`, asks for; none if it has not the form of A4
+/// and A5.
+pub fn claimed(request: &[u8]) -> Option<Claimed> {
+    let der = pkcs10::decode_pem(request).ok()?;
+    let names = names::read(&pkcs10::parse(&der).ok()?).ok()?;
+    Some(Claimed {
+        pod_uid: names.pod_uid,
+        uri: names.uri,
+    })
+}
+
 fn ours(csr: &CsrFacts, settings: &Settings) -> Option<()> {
     (csr.signer_name == settings.signer_name).then_some(())
 }

@@ -1,4 +1,17 @@
-use super::{Reason, testing::*};
+use super::{Claimed, Reason, claimed, testing::*};
+
+#[test]
+fn whose_a_request_is_can_be_read_without_a_judgement() {
+    let good = csr(|_| {});
+    let expected = Claimed {
+        pod_uid: UID.to_owned(),
+        uri: ID.to_owned(),
+    };
+    assert_eq!(claimed(&good.request), Some(expected));
+    let other = csr(|parts| parts.subject = sequence(&[]));
+    assert_eq!(claimed(&other.request), None);
+    assert_eq!(claimed(b"-----BEGIN"), None);
+}
 
 #[test]
 fn a5_the_subject_is_the_pods_uid_and_nothing_else() {
