@@ -6,7 +6,7 @@ use std::{
 
 use kube::{
     Client, Config,
-    config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::{InClusterError, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
 /// An API server that does not answer is noticed so soon.
@@ -25,6 +25,16 @@ pub enum ClientError {
     NotInCluster {
         /// What a pod would have.
         source: InClusterError,
+    },
+    /// A person's own kubeconfig says nothing of a cluster, and this is no pod.
+    #[error(
+        "there is no API server to talk to: {}; name a file with --kubeconfig, or in KUBECONFIG as \
+        for kubectl",
+        kubeconfig(source)
+    )]
+    NoKubeconfig {
+        /// Where it was looked for.
+        source: Box<InferConfigError>,
     },
     /// The file cannot be used.
     #[error("--kubeconfig {}: {}; check the file, as `kubectl --kubeconfig` does", path.display(), chain(source))]
@@ -53,18 +63,37 @@ pub enum ClientError {
 /// Nothing is sent yet. Several clients are as good as one that is cloned, but hold more
 /// connections.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
-    let mut config = match kubeconfig {
+    let config = match kubeconfig {
         Some(path) => from_file(path).await?,
         None => Config::incluster().map_err(|source| ClientError::NotInCluster { source })?,
     };
+    let origin = || "the pod's service account".to_owned();
+    with(config, kubeconfig, origin)
+}
+
+/// A client for a person: without a file by what kubectl would use, `KUBECONFIG` or
+/// `~/.kube/config`.
+pub async fn persons_client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
+    let config = match kubeconfig {
+        Some(path) => from_file(path).await?,
+        None => Config::infer().await.map_err(|source| {
+            let source = Box::new(source);
+            ClientError::NoKubeconfig { source }
+        })?,
+    };
+    with(config, kubeconfig, || "the kubeconfig".to_owned())
+}
+
+fn with(
+    mut config: Config,
+    kubeconfig: Option<&Path>,
+    origin: fn() -> String,
+) -> Result<Client, ClientError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // The library takes the process's own. Somebody may have been faster; then it is the same.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     Client::try_from(config).map_err(|source| ClientError::Credentials {
-        origin: kubeconfig.map_or_else(
-            || "the pod's service account".to_owned(),
-            |path| path.display().to_string(),
-        ),
+        origin: kubeconfig.map_or_else(origin, |path| path.display().to_string()),
         source: Box::new(source),
     })
 }
@@ -78,6 +107,11 @@ async fn from_file(path: &Path) -> Result<Config, ClientError> {
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
         .map_err(failed)
+}
+
+/// What kubectl would have told.
+fn kubeconfig(error: &InferConfigError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), chain)
 }
 
 /// An error with the causes that its own text leaves out.

@@ -70,3 +70,15 @@ async fn outside_of_a_pod_the_next_step_is_named() {
     assert!(text.contains("--kubeconfig"), "{text}");
     assert!(text.contains("service account"), "{text}");
 }
+
+#[tokio::test]
+async fn a_person_s_kubeconfig_is_taken_where_it_was_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kubeconfig");
+    fs::write(&path, file("{token: x}")).unwrap();
+    let client = persons_client(Some(&path)).await.unwrap();
+    assert_eq!(client.default_namespace(), "default");
+    let missing = persons_client(Some(Path::new("/nowhere/kubeconfig"))).await;
+    let missing = missing.err().unwrap().to_string();
+    assert!(missing.contains("/nowhere/kubeconfig"), "{missing}");
+}

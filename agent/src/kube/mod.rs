@@ -9,7 +9,7 @@ pub mod csi_driver;
 pub mod schema;
 mod trouble;
 
-pub use client::{ClientError, client};
+pub use client::{ClientError, client, persons_client};
 pub use crds::{Foreign, Verdict};
 pub use csi_driver::{DriverObject, Tokens};
 pub(crate) use trouble::{Trouble, answer, within};
