@@ -24,7 +24,8 @@ use crate::trust::Fingerprint;
 pub(crate) use controller::ControllerArgs;
 pub(crate) use exit::Exit;
 pub(crate) use inspect::{
-    InspectArgs, InspectConfigArgs, InspectNodeArgs, InspectPoolArgs, InspectSubject,
+    InspectArgs, InspectConfigArgs, InspectNodeArgs, InspectPodArgs, InspectPoolArgs,
+    InspectSubject,
 };
 pub(crate) use node::{DriverArgs, NodeArgs};
 
@@ -162,16 +163,17 @@ Example:
 
 {EXIT_CODES}"))]
     Validate(ValidateArgs),
-    /// Say what is wrong with a credential directory, a CA pool, a configuration or a node
+    /// Say what is wrong with a credential directory, a CA pool, a configuration, a node or a pod
     #[command(after_help = format!("\
 Examples:
   certagent inspect /run/workload-certificates
   certagent inspect pool projects/my-project/locations/us-central1/caPools/issuing-pool
   certagent inspect config /etc/certagent --ca-endpoint http://127.0.0.1:8080
   certagent inspect node
+  certagent inspect pod shop/cart-7d9f
 
 It also reads directories that certagent did not write, and it never prints a key. A directory
-that is called pool, config or node is written ./pool and so on. No certificate is bought.
+that is called pool, config, node or pod is written ./pool and so on. No certificate is bought.
 
 {EXIT_CODES}"))]
     Inspect(Box<InspectArgs>),

@@ -2,12 +2,17 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use certagent_core::pool::CaPoolName;
+use certagent_csi::DriverName;
 use certagent_svid::{SpiffeId, TrustDomain};
 use clap::{Args, Subcommand};
 
 use crate::trust::Fingerprint;
 
-use super::{CaArgs, DriverArgs, EXIT_CODES, ExchangeArgs, Output, value};
+use super::{
+    CaArgs, DriverArgs, EXIT_CODES, ExchangeArgs, Output,
+    node::SIGNER,
+    value::{self, PodName},
+};
 
 /// `certagent inspect`.
 #[derive(Clone, Debug, Args)]
@@ -72,6 +77,17 @@ It changes nothing, and reads no key. Without an API server it says what the nod
 
 {EXIT_CODES}"))]
     Node(InspectNodeArgs),
+    /// Say whether a pod of a cluster has its certificate, and if not, what it waits for
+    #[command(after_help = format!("\
+Examples:
+  certagent inspect pod shop/cart-7d9f
+  certagent inspect pod shop/cart-7d9f --kubeconfig admin.kubeconfig --output json
+
+It runs anywhere, and asks the API server as kubectl does. Whatever this user may not read is told,
+and the rest is looked at all the same. It changes nothing, and reads no Secret.
+
+{EXIT_CODES}"))]
+    Pod(InspectPodArgs),
 }
 
 /// `certagent inspect pool`.
@@ -125,6 +141,32 @@ pub(crate) struct InspectNodeArgs {
     /// Accept validities and windows that are too short for anything but tests
     #[arg(long, hide = true, env = "CERTAGENT_LIFT_MINIMUMS")]
     pub(crate) lift_minimums: bool,
+}
+
+/// `certagent inspect pod`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectPodArgs {
+    /// The pod
+    #[arg(value_name = "NAMESPACE/NAME", value_parser = value::pod)]
+    pub(crate) pod: PodName,
+    /// How the API server is reached [default: $KUBECONFIG, else ~/.kube/config]
+    #[arg(long, value_name = "FILE", value_parser = value::path)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The signer whose requests are looked at
+    #[arg(long, value_name = "NAME", env = "CERTAGENT_SIGNER_NAME")]
+    #[arg(default_value = SIGNER, value_parser = value::signer)]
+    pub(crate) signer_name: String,
+    /// The driver's name, as pods write it
+    #[arg(long, value_name = "NAME", env = "CERTAGENT_DRIVER_NAME")]
+    #[arg(default_value = "workloadcertificates.security.cloud.google.com")]
+    pub(crate) driver_name: DriverName,
+    /// The cluster's trust domain, to know the pod's identity by
+    #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
+    #[arg(value_parser = value::trust_domain)]
+    pub(crate) trust_domain: Option<TrustDomain>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 /// `certagent inspect config`.

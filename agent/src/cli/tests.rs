@@ -40,6 +40,10 @@ fn every_command_line_of_the_documentation_is_understood() {
          --admin 127.0.0.1:9465 --token-audience a --trust-domain example.org --config a b \
          --adopt-foreign-objects --output json",
         "inspect ./node",
+        "inspect pod shop/cart-7d9f",
+        "inspect pod a/b.c --kubeconfig f --signer-name a.b/c --driver-name d.example \
+         --trust-domain example.org --output json",
+        "inspect ./pod",
         "completions bash",
         "completions zsh",
         "--log-level certagent=debug,warn completions fish",
@@ -96,6 +100,13 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
             "begins with /",
         ),
         ("inspect node --kubelet-root=", "an empty path"),
+        ("inspect pod", "<NAMESPACE/NAME>"),
+        ("inspect pod cart", "shop/cart-7d9f"),
+        ("inspect pod a/b/c", "shop/cart-7d9f"),
+        ("inspect pod a/../b", "shop/cart-7d9f"),
+        ("inspect pod a.b/c", "shop/cart-7d9f"),
+        ("inspect pod a/-b", "shop/cart-7d9f"),
+        ("inspect pod a/b --signer-name b", "a domain and a path"),
         ("completions powershell", "bash"),
         (
             "--log-level certagent=loud inspect v",
@@ -227,6 +238,10 @@ fn every_process_setting_has_an_environment_twin_of_its_name() {
                 "admin",
                 "lift-minimums",
             ],
+        ),
+        (
+            "inspect pod",
+            &["signer-name", "driver-name", "trust-domain"],
         ),
     ] {
         let mut root = Cli::command();

@@ -46,6 +46,9 @@ pub(super) enum ValueError {
         super::node::SIGNER
     )]
     Signer,
+    /// Not a pod of a cluster.
+    #[error("a pod is NAMESPACE/NAME, such as shop/cart-7d9f")]
+    Pod,
     /// An empty path.
     #[error("an empty path; name a file or directory")]
     EmptyPath,
@@ -54,6 +57,38 @@ pub(super) enum ValueError {
         "a relative path, and kubelet and the kernel know the directory by its whole one; write a path that begins with /"
     )]
     RelativePath,
+}
+
+/// A pod of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// Namespace and name, as the API server takes them: they become parts of a path.
+pub(super) fn pod(text: &str) -> Result<PodName, ValueError> {
+    let is_part = |part: &str| {
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !part.is_empty()
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.chars().all(is_plain)
+    };
+    match text.split_once('/') {
+        Some((namespace, name))
+            if namespace.len() <= 63
+                && is_part(namespace)
+                && name.len() <= 253
+                && name.split('.').all(is_part) =>
+        {
+            Ok(PodName {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            })
+        }
+        _ => Err(ValueError::Pod),
+    }
 }
 
 /// As the API server takes it: a domain of at least two labels, and a path.

@@ -18,12 +18,12 @@ use crate::{
     cas::CasClient,
     cli::{
         CaArgs, DriverArgs, ExchangeArgs, Exit, InspectArgs, InspectConfigArgs, InspectNodeArgs,
-        InspectPoolArgs, InspectSubject, Output, WaitArgs, print,
+        InspectPodArgs, InspectPoolArgs, InspectSubject, Output, WaitArgs, print,
     },
     clock::SharedClock,
     config::{BadConfig, ConfigFiles},
     google::{Caller, IdentityMode, SubjectToken},
-    inspect::{self, NodeWanted, RenewalHint, Wanted},
+    inspect::{self, NodeWanted, PodWanted, RenewalHint, Wanted},
     kube::{self, Tokens},
     trust::{Distrust, EndpointClient, Sources},
     volume::{StateDir, VolumeId},
@@ -42,6 +42,7 @@ pub(super) fn inspect(args: Box<InspectArgs>, clock: SharedClock) -> Result<Exit
         (Some(InspectSubject::Pool(args)), _) => block_on(pool(args, clock)),
         (Some(InspectSubject::Config(args)), _) => block_on(config(args, clock)),
         (Some(InspectSubject::Node(args)), _) => block_on(node(args, clock)),
+        (Some(InspectSubject::Pod(args)), _) => block_on(pod(args, clock)),
         (None, Some(dir)) => {
             let (renewal, known) = known(&dir, state_dir.as_deref());
             let distrust = known.iter().copied().chain(distrust).collect();
@@ -133,6 +134,22 @@ async fn node(args: InspectNodeArgs, clock: SharedClock) -> Result<Exit> {
     let client = kube::client(kubeconfig.as_deref()).await;
     let client = client.map_err(|error| error.to_string());
     let report = inspect::node(&wanted, client, &clock).await;
+    let code = report.exit_code();
+    finish(args.output, code, || report.to_text(), || report.to_json())
+}
+
+/// `certagent inspect pod`.
+async fn pod(args: InspectPodArgs, clock: SharedClock) -> Result<Exit> {
+    let wanted = PodWanted {
+        namespace: args.pod.namespace,
+        name: args.pod.name,
+        driver: args.driver_name.to_string(),
+        signer: args.signer_name,
+        trust_domain: args.trust_domain,
+    };
+    let client = kube::persons_client(args.kubeconfig.as_deref()).await;
+    let client = client.map_err(|error| error.to_string());
+    let report = inspect::pod(&wanted, client, &clock).await;
     let code = report.exit_code();
     finish(args.output, code, || report.to_text(), || report.to_json())
 }
