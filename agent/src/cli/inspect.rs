@@ -56,12 +56,16 @@ It asks whether a certificate would be issued (validateOnly), and buys none.
 
 {EXIT_CODES}"))]
     Pool(InspectPoolArgs),
-    /// Say whether configuration files, the pools and the trust anchors that they name work together
+    /// Say whether configuration files, the pools and the trust anchors that they name work together,
+    /// or how far a cluster's controller has come with its configuration
     #[command(after_help = format!("\
-Example:
+Examples:
   certagent inspect config /etc/certagent
+  certagent inspect config --cluster
 
-It says what `validate` says, then asks the pools. It buys no certificate.
+It says what `validate` says, then asks the pools. It buys no certificate. With --cluster it says the
+same of the cluster's two objects, then what the controller has made of them and of the nodes'
+requests; it asks the API server as kubectl does, and no pool.
 
 {EXIT_CODES}"))]
     Config(InspectConfigArgs),
@@ -173,8 +177,20 @@ pub(crate) struct InspectPodArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct InspectConfigArgs {
     /// Files or directories (*.yaml, *.yml, *.json)
-    #[arg(required = true, value_name = "PATH", value_parser = value::path)]
+    #[arg(required_unless_present = "cluster", value_name = "PATH", value_parser = value::path)]
     pub(crate) paths: Vec<PathBuf>,
+    /// The two objects of a cluster, in place of files
+    #[arg(long, conflicts_with = "paths")]
+    pub(crate) cluster: bool,
+    /// How the API server is reached [default: $KUBECONFIG, else ~/.kube/config]
+    #[arg(long, value_name = "FILE", value_parser = value::path, conflicts_with = "paths")]
+    #[arg(help_heading = "With --cluster")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The signer whose requests are looked at
+    #[arg(long, value_name = "NAME", env = "CERTAGENT_SIGNER_NAME")]
+    #[arg(default_value = SIGNER, value_parser = value::signer)]
+    #[arg(help_heading = "With --cluster")]
+    pub(crate) signer_name: String,
     /// The trust domain of all workloads, as `run` would be told
     #[arg(long, value_name = "DOMAIN", env = "CERTAGENT_TRUST_DOMAIN")]
     #[arg(value_parser = value::trust_domain)]

@@ -35,6 +35,9 @@ fn every_command_line_of_the_documentation_is_understood() {
          --config a b --output json --spiffe-id spiffe://a/b --ca-endpoint http://127.0.0.1:1",
         "inspect config a b --output json --trust-domain example.org --lift-minimums \
          --ca-endpoint http://127.0.0.1:1",
+        "inspect config --cluster",
+        "inspect config --cluster --kubeconfig f --signer-name a.b/c --trust-domain example.org \
+         --identity reflected --output json",
         "inspect node",
         "inspect node --driver-name d.example --kubelet-root /k --kubeconfig f --node-name n \
          --admin 127.0.0.1:9465 --token-audience a --trust-domain example.org --config a b \
@@ -92,6 +95,8 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
             "spiffe://",
         ),
         ("inspect config", "<PATH>"),
+        ("inspect config --cluster a", "cannot be used with"),
+        ("inspect config a --kubeconfig f", "cannot be used with"),
         ("inspect --output json config a", "cannot be used with"),
         ("inspect node n", "unexpected argument"),
         ("inspect node --driver-name A_B", "domain name"),
@@ -224,7 +229,12 @@ fn every_process_setting_has_an_environment_twin_of_its_name() {
         ("inspect pool", &["ca-endpoint"]),
         (
             "inspect config",
-            &["ca-endpoint", "trust-domain", "lift-minimums"],
+            &[
+                "ca-endpoint",
+                "trust-domain",
+                "lift-minimums",
+                "signer-name",
+            ],
         ),
         (
             "inspect node",

@@ -13,7 +13,7 @@ mod report;
 mod roots;
 mod text;
 
-pub(crate) use config::inspect as config;
+pub(crate) use config::{ClusterWanted, cluster as cluster_config, inspect as config};
 pub(crate) use directory::{RenewalHint, Report as DirectoryReport, inspect as directory};
 pub(crate) use node::{Wanted as NodeWanted, inspect as node};
 pub(crate) use pod::{Wanted as PodWanted, inspect as pod};

@@ -23,7 +23,7 @@ use crate::{
     clock::SharedClock,
     config::{BadConfig, ConfigFiles},
     google::{Caller, IdentityMode, SubjectToken},
-    inspect::{self, NodeWanted, PodWanted, RenewalHint, Wanted},
+    inspect::{self, ClusterWanted, NodeWanted, PodWanted, RenewalHint, Wanted},
     kube::{self, Tokens},
     trust::{Distrust, EndpointClient, Sources},
     volume::{StateDir, VolumeId},
@@ -71,8 +71,31 @@ async fn pool(args: InspectPoolArgs, clock: SharedClock) -> Result<Exit> {
     finish(args.output, code, || report.to_text(), || report.to_json())
 }
 
+/// `certagent inspect config --cluster`.
+async fn cluster_config(args: InspectConfigArgs, clock: SharedClock) -> Result<Exit> {
+    let identity = args.ca.identity;
+    let wanted = ClusterWanted {
+        signer: args.signer_name,
+        settings: Settings {
+            lift_minimums: args.lift_minimums,
+            trust_domain: args.trust_domain,
+            subject_mode: Some(identity.map_or(SubjectMode::Default, IdentityMode::subject_mode)),
+            workload: None,
+        },
+        by_controller: identity.is_none(),
+    };
+    let client = kube::persons_client(args.kubeconfig.as_deref()).await;
+    let client = client.map_err(|error| error.to_string());
+    let report = inspect::cluster_config(&wanted, client, &clock).await;
+    let code = report.exit_code();
+    finish(args.output, code, || report.to_text(), || report.to_json())
+}
+
 /// `certagent inspect config`.
 async fn config(args: InspectConfigArgs, clock: SharedClock) -> Result<Exit> {
+    if args.cluster {
+        return cluster_config(args, clock).await;
+    }
     let settings = Settings {
         lift_minimums: args.lift_minimums,
         trust_domain: args.trust_domain,

@@ -141,13 +141,15 @@ fn names_that_are_no_pools_and_ids_that_are_none_are_usage_errors() {
 }
 
 #[test]
-fn a_pod_where_no_cluster_is_known_is_unknown_and_says_how_to_name_one() {
-    let ended = run(&mut certagent("inspect pod shop/cart --output json")).expect(2);
-    let report = json(&ended);
-    assert_eq!(report["verdict"], "UNKNOWN");
-    assert_eq!(report["cause"]["check"], "api-server");
-    let message = report["cause"]["message"].as_str().unwrap();
-    assert!(message.contains("KUBECONFIG"), "{message}");
+fn where_no_cluster_is_known_its_inspections_are_unknown_and_say_how_to_name_one() {
+    for subject in ["pod shop/cart", "config --cluster"] {
+        let ended = run(&mut certagent(&format!("inspect {subject} --output json"))).expect(2);
+        let report = json(&ended);
+        assert_eq!(report["verdict"], "UNKNOWN");
+        assert_eq!(report["cause"]["check"], "api-server");
+        let message = report["cause"]["message"].as_str().unwrap();
+        assert!(message.contains("KUBECONFIG"), "{message}");
+    }
     // What kubectl would take is taken.
     let mut named = certagent("inspect pod shop/cart");
     let ended = run(named.env("KUBECONFIG", "/nowhere/kubeconfig")).expect(2);

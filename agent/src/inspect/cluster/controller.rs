@@ -18,30 +18,30 @@ const STALE: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the API server says of it.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Controller {
-    pub(in super::super) deployed: Seen<Option<Deployed>>,
-    pub(in super::super) led: Seen<Option<Led>>,
+pub(in crate::inspect) struct Controller {
+    pub(in crate::inspect) deployed: Seen<Option<Deployed>>,
+    pub(in crate::inspect) led: Seen<Option<Led>>,
 }
 
 /// Its pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in super::super) struct Deployed {
-    pub(in super::super) ready: i32,
-    pub(in super::super) wanted: i32,
+pub(in crate::inspect) struct Deployed {
+    pub(in crate::inspect) ready: i32,
+    pub(in crate::inspect) wanted: i32,
 }
 
 /// Its Lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in super::super) struct Led {
-    pub(in super::super) holder: Option<String>,
-    pub(in super::super) renewed_at: Option<Timestamp>,
+pub(in crate::inspect) struct Led {
+    pub(in crate::inspect) holder: Option<String>,
+    pub(in crate::inspect) renewed_at: Option<Timestamp>,
 }
 
 /// What that adds up to.
 #[derive(Clone, Debug)]
-pub(in super::super) enum Works {
+pub(in crate::inspect) enum Works {
     Yes(String),
     /// Nobody approves and signs.
     No(String),
@@ -49,7 +49,7 @@ pub(in super::super) enum Works {
 }
 
 impl Controller {
-    pub(in super::super) async fn look(client: &Client) -> Self {
+    pub(in crate::inspect) async fn look(client: &Client) -> Self {
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
         let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
         let deployed = Permission::of("get", "deployments.apps").within(NAMESPACE);
@@ -65,7 +65,7 @@ impl Controller {
     }
 
     /// The Lease says who works; the Deployment says why nobody does.
-    pub(in super::super) fn works(&self, now: Timestamp) -> Works {
+    pub(in crate::inspect) fn works(&self, now: Timestamp) -> Works {
         let nobody = match &self.led {
             Ok(led) => match led.as_ref().map(|led| led.now(now)) {
                 Some(Ok(holder)) => return Works::Yes(format!("{holder} leads")),
@@ -88,7 +88,7 @@ impl Controller {
     }
 
     /// There is no Deployment of it at all.
-    pub(in super::super) fn is_missing(&self) -> bool {
+    pub(in crate::inspect) fn is_missing(&self) -> bool {
         matches!(self.deployed, Ok(None))
     }
 }

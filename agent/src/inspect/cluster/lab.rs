@@ -16,11 +16,11 @@ use tokio::net::TcpListener;
 
 /// What it answers, by path; what is not there is not found, `null` is forbidden, and `false` is of
 /// a kind that it does not know.
-pub(in super::super) type Answers = BTreeMap<String, Value>;
+pub(in crate::inspect) type Answers = BTreeMap<String, Value>;
 
 #[derive(Clone)]
-pub(in super::super) struct ApiServer {
-    pub(in super::super) client: Client,
+pub(in crate::inspect) struct ApiServer {
+    pub(in crate::inspect) client: Client,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -31,7 +31,7 @@ struct Shared {
 }
 
 impl ApiServer {
-    pub(in super::super) async fn start(mut answers: Answers) -> Self {
+    pub(in crate::inspect) async fn start(mut answers: Answers) -> Self {
         let version = json!({"major": "1", "minor": "37", "gitVersion": "v1.37.1", "gitCommit": "",
             "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
         answers.entry("/version".to_owned()).or_insert(version);
@@ -50,7 +50,7 @@ impl ApiServer {
     }
 
     /// Everything that was asked for, in the form of `/path?query`, decoded.
-    pub(in super::super) fn asked(&self) -> Vec<String> {
+    pub(in crate::inspect) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -88,15 +88,15 @@ fn refusal(code: u16, reason: &str) -> Response {
 }
 
 /// A list of objects.
-pub(in super::super) fn list(kind: &str, api: &str, items: &[Value]) -> Value {
+pub(in crate::inspect) fn list(kind: &str, api: &str, items: &[Value]) -> Value {
     json!({"kind": format!("{kind}List"), "apiVersion": api, "metadata": {"resourceVersion": "1"},
         "items": items})
 }
 
-pub(in super::super) const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+pub(in crate::inspect) const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 /// A request as a node makes it, with these conditions.
-pub(in super::super) fn csr(name: &str, request: &str, conditions: &[Value]) -> Value {
+pub(in crate::inspect) fn csr(name: &str, request: &str, conditions: &[Value]) -> Value {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     json!({
         "metadata": {
@@ -114,7 +114,7 @@ pub(in super::super) fn csr(name: &str, request: &str, conditions: &[Value]) -> 
 }
 
 /// A condition as the controller writes it.
-pub(in super::super) fn condition(kind: &str, status: &str, reason: &str) -> Value {
+pub(in crate::inspect) fn condition(kind: &str, status: &str, reason: &str) -> Value {
     json!({"type": kind, "status": status, "reason": reason, "message": "as it says",
         "lastUpdateTime": "2026-11-20T14:00:01Z"})
 }

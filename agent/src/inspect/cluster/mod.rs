@@ -13,7 +13,10 @@ use crate::kube::{Trouble, answer};
 
 pub(super) use controller::{Controller, Deployed, Led, Works};
 pub(super) use objects::{ConfigObject, Ready};
-pub(super) use requests::{Reason, Request, Requests, State};
+pub(super) use requests::{Request, Requests, State};
+
+#[cfg(test)]
+pub(super) use requests::Reason;
 
 /// The namespace of everything that `deploy/` runs.
 pub(super) const NAMESPACE: &str = "certagent-system";

@@ -16,31 +16,31 @@ const MOST_POOLS: usize = 16;
 
 /// One object.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(in super::super) struct ConfigObject {
-    pub(in super::super) generation: Option<i64>,
+pub(in crate::inspect) struct ConfigObject {
+    pub(in crate::inspect) generation: Option<i64>,
     /// What the controller says of it; none before it has.
-    pub(in super::super) ready: Option<Ready>,
+    pub(in crate::inspect) ready: Option<Ready>,
     /// The CA pools that it names, of a `WorkloadCertificateConfig`.
-    pub(in super::super) pools: Vec<String>,
-    pub(in super::super) validity: Option<SignedDuration>,
-    pub(in super::super) rotation_window_percentage: Option<u8>,
+    pub(in crate::inspect) pools: Vec<String>,
+    pub(in crate::inspect) validity: Option<SignedDuration>,
+    pub(in crate::inspect) rotation_window_percentage: Option<u8>,
     /// The status as it is, for whoever reads more of it.
-    pub(in super::super) status: Option<serde_json::Value>,
+    pub(in crate::inspect) status: Option<serde_json::Value>,
 }
 
 /// The condition `Ready`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in super::super) struct Ready {
-    pub(in super::super) status: String,
-    pub(in super::super) reason: String,
-    pub(in super::super) message: String,
-    pub(in super::super) observed_generation: Option<i64>,
+pub(in crate::inspect) struct Ready {
+    pub(in crate::inspect) status: String,
+    pub(in crate::inspect) reason: String,
+    pub(in crate::inspect) message: String,
+    pub(in crate::inspect) observed_generation: Option<i64>,
 }
 
 impl ConfigObject {
     /// None if there is none, or not even its kind.
-    pub(in super::super) async fn look(client: &Client, kind: Kind) -> Seen<Option<Self>> {
+    pub(in crate::inspect) async fn look(client: &Client, kind: Kind) -> Seen<Option<Self>> {
         let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind.name());
         let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
         let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
@@ -73,7 +73,7 @@ impl ConfigObject {
     }
 
     /// The controller has not looked at the object as it is now.
-    pub(in super::super) fn is_newer(&self) -> bool {
+    pub(in crate::inspect) fn is_newer(&self) -> bool {
         let observed = self
             .ready
             .as_ref()
@@ -94,7 +94,7 @@ impl Ready {
         })
     }
 
-    pub(in super::super) fn is_true(&self) -> bool {
+    pub(in crate::inspect) fn is_true(&self) -> bool {
         self.status == "True"
     }
 }

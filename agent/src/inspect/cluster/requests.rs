@@ -15,34 +15,34 @@ const MOST_PAGES: usize = 40;
 
 /// Those that were asked for.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct Requests {
+pub(in crate::inspect) struct Requests {
     /// The newest first.
-    pub(in super::super) all: Vec<Request>,
+    pub(in crate::inspect) all: Vec<Request>,
     /// There are more than were looked at.
-    pub(in super::super) is_cut: bool,
+    pub(in crate::inspect) is_cut: bool,
 }
 
 /// One request.
 #[derive(Clone, Debug, PartialEq)]
-pub(in super::super) struct Request {
-    pub(in super::super) name: String,
-    pub(in super::super) created: Option<Timestamp>,
+pub(in crate::inspect) struct Request {
+    pub(in crate::inspect) name: String,
+    pub(in crate::inspect) created: Option<Timestamp>,
     /// The node whose driver made it, by the API server's word.
-    pub(in super::super) node: Option<String>,
+    pub(in crate::inspect) node: Option<String>,
     /// The pod that it is for, by its own word.
-    pub(in super::super) pod_name: Option<String>,
-    pub(in super::super) pod_uid: Option<String>,
-    pub(in super::super) spiffe_id: Option<String>,
-    pub(in super::super) state: State,
+    pub(in crate::inspect) pod_name: Option<String>,
+    pub(in crate::inspect) pod_uid: Option<String>,
+    pub(in crate::inspect) spiffe_id: Option<String>,
+    pub(in crate::inspect) state: State,
     /// When it came to that.
-    pub(in super::super) since: Option<Timestamp>,
+    pub(in crate::inspect) since: Option<Timestamp>,
     /// What was signed.
-    pub(in super::super) certificate: Option<Vec<u8>>,
+    pub(in crate::inspect) certificate: Option<Vec<u8>>,
 }
 
 /// How far a request has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum State {
+pub(in crate::inspect) enum State {
     /// Nobody has decided.
     Pending,
     /// Somebody said no.
@@ -57,14 +57,14 @@ pub(in super::super) enum State {
 
 /// What a condition says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct Reason {
-    pub(in super::super) reason: String,
-    pub(in super::super) message: String,
+pub(in crate::inspect) struct Reason {
+    pub(in crate::inspect) reason: String,
+    pub(in crate::inspect) message: String,
 }
 
 impl Requests {
     /// Those of the signer that are `wanted`.
-    pub(in super::super) async fn look(
+    pub(in crate::inspect) async fn look(
         client: &Client,
         signer: &str,
         wanted: impl Fn(&Request) -> bool,
@@ -95,7 +95,7 @@ impl Requests {
 }
 
 impl Request {
-    pub(in super::super) fn of(csr: &CertificateSigningRequest) -> Self {
+    pub(in crate::inspect) fn of(csr: &CertificateSigningRequest) -> Self {
         let status = csr.status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_deref());
         let conditions = conditions.unwrap_or_default();
@@ -120,6 +120,12 @@ impl Request {
             since,
             certificate,
         }
+    }
+
+    /// The controller's alarm: a node asked for a pod that does not run on it.
+    pub(in crate::inspect) fn is_alarm(&self) -> bool {
+        let alarm = approval::Reason::PodOnOtherNode.as_str();
+        matches!(&self.state, State::Denied(reason) if reason.reason == alarm)
     }
 }
 
@@ -166,7 +172,7 @@ impl std::fmt::Display for Reason {
 }
 
 impl State {
-    pub(in super::super) fn as_str(&self) -> &'static str {
+    pub(in crate::inspect) fn as_str(&self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Denied(_) => "denied",
@@ -176,7 +182,7 @@ impl State {
         }
     }
 
-    pub(in super::super) fn reason(&self) -> Option<&Reason> {
+    pub(in crate::inspect) fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Denied(reason) | Self::Failed(reason) | Self::Unsigned(Some(reason)) => {
                 Some(reason)

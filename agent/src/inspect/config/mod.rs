@@ -1,6 +1,8 @@
 //! A configuration with all that it names: the objects, the pools that it issues from, and where
-//! its roots come from. It asks the pools what an agent would ask them, and buys nothing.
+//! its roots come from. It asks the pools what an agent would ask them, and buys nothing. `cluster`
+//! looks at that of a cluster, as its API server has it.
 mod anchor;
+mod cluster;
 mod configuration;
 mod report;
 
@@ -22,6 +24,7 @@ use crate::{
     trust::{Sources, Trust},
 };
 
+pub(crate) use cluster::{ClusterWanted, inspect as cluster};
 pub(crate) use report::ConfigReport;
 
 /// Asks every pool and every anchor, and judges the answers.

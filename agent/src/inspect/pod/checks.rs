@@ -322,11 +322,7 @@ fn other_nodes(checks: &mut Checks, view: &View<'_>) {
     };
     let mut foreign: Vec<&Request> = view.around.foreign(Some(view.pod)).collect();
     // An alarm of the controller is one whatever the node's name is.
-    let is_alarm = |one: &&Request| {
-        let reason = one.state.reason();
-        matches!(one.state, State::Denied(_)) && reason.is_some_and(|one| one.reason == ALARM)
-    };
-    foreign.extend(requests.all.iter().filter(is_alarm));
+    foreign.extend(requests.all.iter().filter(|one| one.is_alarm()));
     let Some(first) = foreign.first() else {
         return checks.passed(id, "no other node asks for the pod's certificate");
     };
@@ -345,6 +341,3 @@ fn other_nodes(checks: &mut Checks, view: &View<'_>) {
     );
     checks.failed(id, &detail);
 }
-
-/// The reason of the controller's denial where a node asks for another's pod.
-const ALARM: &str = certagent_core::approval::Reason::PodOnOtherNode.as_str();
