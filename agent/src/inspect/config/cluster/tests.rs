@@ -1,4 +1,4 @@
-use certagent_core::config::{Problem, Severity, Source};
+use certagent_core::config::{Problem, Rule, Severity, Source};
 use certagent_svid::{Certificate, certificate::hex};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -205,6 +205,7 @@ fn the_objects_are_judged_by_the_rules_of_files() {
         let mut wrong = found(&no_workloads());
         wrong.config = None;
         let problem = Problem {
+            rule: Rule::MissingObject,
             severity: Severity::Error,
             file: String::new(),
             line: 0,
