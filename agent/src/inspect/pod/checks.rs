@@ -63,7 +63,8 @@ pub(super) fn run(wanted: &Wanted, facts: &Facts, now: Timestamp) -> (Vec<Check>
 
 /// What is known whatever the pod says.
 fn around_it(evidence: &mut Evidence, pod: Option<&Pod>, around: &Around) {
-    evidence.mode = Some(around.mode());
+    let is_known = around.driver.is_ok() || around.driver_object.is_ok();
+    evidence.mode = is_known.then(|| around.mode());
     let driver = around.driver.as_ref().ok().and_then(Option::as_ref);
     evidence.driver_pod = driver.map(|driver| driver.name.clone());
     evidence.controller = ControllerEvidence {
@@ -111,7 +112,7 @@ fn there(checks: &mut Checks, evidence: &mut Evidence, view: &View<'_>) {
     scheduled(checks, view);
     driver_object(checks, wanted, around, Some(view));
     driver(checks, view);
-    configuration(checks, around, Some(view));
+    configuration(checks, around, now, Some(view));
     if view.is_by_controller() {
         controller(checks, around, now, Some(view));
         other_nodes(checks, view);
@@ -132,7 +133,7 @@ fn there(checks: &mut Checks, evidence: &mut Evidence, view: &View<'_>) {
 /// The pod is not known: what has to be there for every pod.
 fn in_cluster(checks: &mut Checks, wanted: &Wanted, around: &Around, now: Timestamp) {
     driver_object(checks, wanted, around, None);
-    configuration(checks, around, None);
+    configuration(checks, around, now, None);
     controller(checks, around, now, None);
 }
 
@@ -246,8 +247,9 @@ fn driver(checks: &mut Checks, view: &View<'_>) {
 
 /// What is wrong with the two objects stops only who has not asked yet: otherwise the last good
 /// ones are in force.
-fn configuration(checks: &mut Checks, around: &Around, view: Option<&View<'_>>) {
+fn configuration(checks: &mut Checks, around: &Around, now: Timestamp, view: Option<&View<'_>>) {
     let id = CheckId::Configuration;
+    let has_asked = view.is_some_and(|view| view.works_now || view.newest().is_some());
     let (mut problems, mut unseen, mut unsaid) = (Vec::new(), None, Vec::new());
     for (kind, object) in Kind::ALL.into_iter().zip(&around.objects) {
         let name = format!("{}/default", kind.name());
@@ -264,8 +266,14 @@ fn configuration(checks: &mut Checks, around: &Around, view: Option<&View<'_>>) 
             },
         }
     }
+    // Without the controller nobody could render any.
+    let is_led = matches!(around.controller.works(now), Works::Yes(_));
+    if around.lacks_roots() && is_led && !has_asked {
+        let problem = "the status of TrustConfig/default has no roots yet, and drivers ask for \
+                       nothing before";
+        problems.push(problem.to_owned());
+    }
     if let Some(problem) = problems.first() {
-        let has_asked = view.is_some_and(|view| view.works_now || view.newest().is_some());
         if has_asked {
             checks.warned(id, problem);
         } else {
@@ -295,16 +303,25 @@ fn controller(checks: &mut Checks, around: &Around, now: Timestamp, view: Option
             let newest = view.and_then(|view| view.newest());
             let waits =
                 newest.filter(|one| matches!(one.state, State::Pending | State::Unsigned(_)));
-            let waits = waits.map_or_else(String::new, |one| {
-                let made = one
-                    .created
-                    .map(|at| format!(", made {}", relative(at, now)));
-                format!(
-                    ": the request {} waits{}",
-                    one.name,
-                    made.unwrap_or_default()
-                )
-            });
+            let without = match newest {
+                None if around.lacks_roots() => {
+                    ": there are no roots for the nodes yet, and drivers ask for nothing before"
+                }
+                _ => "",
+            };
+            let waits = waits.map_or_else(
+                || without.to_owned(),
+                |one| {
+                    let made = one
+                        .created
+                        .map(|at| format!(", made {}", relative(at, now)));
+                    format!(
+                        ": the request {} waits{}",
+                        one.name,
+                        made.unwrap_or_default()
+                    )
+                },
+            );
             let detail = format!("{what}{waits}; {why}");
             match view {
                 Some(view) if waits.is_empty() || view.works_now => checks.warned(id, &detail),

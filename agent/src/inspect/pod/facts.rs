@@ -10,7 +10,10 @@ use super::{
     },
     objects::{Complaint, Driver, Mode, Pod},
 };
-use crate::kube::{Kind, Tokens};
+use crate::{
+    kube::{Kind, Tokens},
+    trust::rendered,
+};
 
 /// The label of the driver's pods in `deploy/node.yaml`.
 pub(super) const DRIVER_LABEL: &str = "app.kubernetes.io/name=certagent-node";
@@ -118,6 +121,14 @@ impl Around {
                 node.is_some() && request.node.is_some() && request.node.as_ref() != node;
             is_foreign != own
         })
+    }
+
+    /// Drivers that go by the controller ask for nothing before it has rendered what they trust.
+    pub(super) fn lacks_roots(&self) -> bool {
+        let [_, trust] = &self.objects;
+        let trust = trust.as_ref().ok().and_then(Option::as_ref);
+        let rendered = trust.map(|trust| rendered::parse(trust.status.as_ref()));
+        self.mode() == Mode::Controller && rendered == Some(Ok(None))
     }
 
     /// The pools that certificates come from.

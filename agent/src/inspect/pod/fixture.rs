@@ -9,7 +9,7 @@ use super::{
             ConfigObject, Controller, Deployed, Led, Permission, Ready, Reason, Request, Requests,
             State, Unseen,
         },
-        fixture::{Leaf, NOON, at, contents_with},
+        fixture::{Leaf, NOON, at, contents, contents_with},
     },
     Report, Wanted,
     facts::{Around, Cluster, Facts},
@@ -138,16 +138,19 @@ fn around() -> Around {
         message: "it is ready".to_owned(),
         observed_generation: Some(2),
     };
-    let trust = ConfigObject {
+    let certificates = ConfigObject {
         generation: Some(2),
         ready: Some(ready),
-        ..ConfigObject::default()
-    };
-    let certificates = ConfigObject {
         pools: vec![POOL.to_owned()],
         validity: Some(SignedDuration::from_hours(20 * 24)),
         rotation_window_percentage: Some(50),
-        ..trust.clone()
+        status: None,
+    };
+    let rendered = json!({"renderedTrustStores": [{"trustDomain": "example.org",
+        "trustAnchors": [{"pemCertificates": [contents().roots]}]}]});
+    let trust = ConfigObject {
+        status: Some(rendered),
+        ..certificates.clone()
     };
     Around {
         complaint: Ok(None),

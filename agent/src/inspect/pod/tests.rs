@@ -200,6 +200,25 @@ fn objects_that_are_not_ready_are_the_cause_of_a_request_that_was_never_made() {
     // Who has asked was not kept from asking.
     stuck(State::Pending, CheckId::Approval, "neither", not_ready);
     bent(Verdict::Warning, id, "PoolUnreachable", not_ready);
+    let unrendered = |known: &mut Known| {
+        known.requests().all.clear();
+        known.around().objects[1]
+            .as_mut()
+            .unwrap()
+            .as_mut()
+            .unwrap()
+            .status = None;
+    };
+    stuck(State::Pending, id, "has no roots yet", unrendered);
+    stuck(
+        State::Pending,
+        CheckId::Controller,
+        "no roots for the nodes",
+        |known| {
+            unrendered(known);
+            known.without_controller();
+        },
+    );
     stuck(State::Pending, id, "no TrustConfig/default", |known| {
         known.requests().all.clear();
         known.around().objects[1] = Ok(None);
@@ -413,6 +432,11 @@ fn what_this_user_may_not_read_is_unknown_and_names_the_permission() {
         let command = &report.next_steps[0].command;
         assert!(command.starts_with("kubectl auth can-i"), "{command}");
         assert!(!detail(&report, CheckId::Mount).contains("waits"));
+        assert!(
+            !report.summary().contains("could not run"),
+            "{}",
+            report.summary()
+        );
     }
 }
 

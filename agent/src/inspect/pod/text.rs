@@ -61,6 +61,8 @@ pub(super) fn unseen(id: CheckId) -> Option<&'static str> {
     match id {
         CheckId::ApiServer => Some(NO_API_SERVER),
         CheckId::Pod => Some("this user may not look at the pod"),
+        CheckId::DriverObject => Some("this user may not look at the CSIDriver object"),
+        CheckId::Configuration => Some("this user may not look at the configuration"),
         CheckId::Driver => Some("whether the driver runs on the pod's node is not known"),
         CheckId::Controller => Some("whether the controller runs is not known"),
         CheckId::Request => Some("how far the request has come is not known"),
