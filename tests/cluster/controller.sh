@@ -57,6 +57,8 @@ by_way_of_the_controller_a_pod_gets_its_certificate() {
   # It is what the pod has.
   first=$(k get csr "$csr" -o 'jsonpath={.status.certificate}' | base64 -d | openssl x509 -noout -serial)
   [ "$first" = "$(serial by-controller)" ] || fail 'the pod has another certificate'
+  inspected 'HEALTHY: ' pod default/by-controller
+  inspected 'HEALTHY: ' config --cluster
   remove by-controller
   # A pod of the mode before goes on in this one.
   if [ -n "$other" ]; then
@@ -70,6 +72,15 @@ by_way_of_the_controller_a_pod_gets_its_certificate() {
 set_pool() {
   k patch workloadcertificateconfig default --type merge \
     -p "{\"spec\": {\"certificateAuthorityConfig\": {\"certificateAuthorityServiceConfig\": {\"endpointURI\": \"$1\"}}}}"
+}
+
+# The first line of a report, which a person reads: BEGINNING ARGUMENT...
+inspected() {
+  local wanted=$1 said
+  shift
+  said=$(enter sh -c '"$@" || :' sh "$certagent" inspect "$@" --kubeconfig "$STATE/pki/admin.kubeconfig" \
+    --trust-domain "$trust_domain")
+  [[ $said == "$wanted"* ]] || fail "$said"
 }
 
 # Ready as the guide prints it, of what stands in the object now.
@@ -273,6 +284,7 @@ while_the_ca_is_away_the_request_waits_and_heals() {
   set_faults '{"fault": "error", "code": "UNAVAILABLE"}'
   create outage
   await 30 'the word of the controller' says_why outage PoolUnreachable
+  inspected 'PROBLEM: ' pod default/outage
   heal
   ready outage 90
   check_files outage "spiffe://$trust_domain/ns/default/sa/web"

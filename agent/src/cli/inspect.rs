@@ -63,9 +63,9 @@ Examples:
   certagent inspect config /etc/certagent
   certagent inspect config --cluster
 
-It says what `validate` says, then asks the pools. It buys no certificate. With --cluster it says the
-same of the cluster's two objects, then what the controller has made of them and of the nodes'
-requests; it asks the API server as kubectl does, and no pool.
+It says what `validate` says, then asks the pools. It buys no certificate. With --cluster it says
+the same of the cluster's two objects, then what the controller has made of them and of the
+nodes' requests; it asks the API server as kubectl does, and no pool.
 
 {EXIT_CODES}"))]
     Config(InspectConfigArgs),
