@@ -58,7 +58,7 @@ done
 # shellcheck source=tests/cluster/controller.sh
 . "$here/controller.sh"
 image=${CERTAGENT_IMAGE:-}
-if [[ -z $image && " ${scenarios[*]} " == *_daemonset_* || " ${scenarios[*]} " == *_controller_* ]]; then
+if [[ -z $image && (" ${scenarios[*]} " == *_daemonset_* || " ${scenarios[*]} " == *_controller_*) ]]; then
   image=$work/image.tar
   bash "$root/deploy/image.sh" "$image"
 fi
