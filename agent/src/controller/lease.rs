@@ -27,7 +27,7 @@ const DURATION: SignedDuration = SignedDuration::from_secs(10);
 const RENEW: SignedDuration = SignedDuration::from_secs(3);
 /// The holder stops so long before others may begin.
 const MARGIN: SignedDuration = SignedDuration::from_secs(2);
-/// At the end of the process the Lease is given back within this time, or left to run out.
+/// The Lease is renewed, and given back at the end of the process, within this time, or it runs out.
 const RELEASE: Duration = Duration::from_secs(2);
 
 /// A Lease, and who wants it.
@@ -131,9 +131,10 @@ impl Candidate {
         let holder = spec.holder_identity.clone().unwrap_or_default();
         let is_free = holder.is_empty() || holder == self.identity;
         if !is_free {
-            let here = seen
-                .take()
-                .filter(|seen| seen.holder == holder && seen.renewed == spec.renew_time);
+            let here = seen.take().filter(|seen| {
+                // One that lies ahead was seen before the clock was set back.
+                seen.holder == holder && seen.renewed == spec.renew_time && seen.at <= now
+            });
             let here = here.unwrap_or_else(|| Seen {
                 holder,
                 renewed: spec.renew_time.clone(),
@@ -154,7 +155,12 @@ impl Candidate {
         loop {
             self.pause().await;
             let now = self.clock.now();
-            match self.replace(held.clone(), now).await {
+            let renewal = tokio::time::timeout(RELEASE, self.replace(held.clone(), now)).await;
+            let renewal = renewal.unwrap_or_else(|_elapsed| {
+                let seconds = RELEASE.as_secs();
+                Err(Trouble::Unreachable(format!("no answer in {seconds} s")))
+            });
+            match renewal {
                 Ok(Some(newer)) => {
                     (held, renewed) = (newer, now);
                     continue;

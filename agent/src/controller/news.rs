@@ -1,10 +1,12 @@
 //! Events: what people look at first. Never one for a renewal.
+use std::sync::{Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
-use tokio::sync::Mutex;
 use tracing::debug;
 
 use crate::kube::{GROUP, Kind, VERSION, answer};
@@ -15,9 +17,19 @@ const MAX_NOTE: usize = 1000;
 /// Writes events.
 pub(super) struct News {
     recorder: Recorder,
-    /// Why nothing is signed at the moment, once that was told.
-    outage: Mutex<Option<&'static str>>,
+    outage: Mutex<Outage>,
 }
+
+/// Nothing is signed at the moment.
+#[derive(Default)]
+struct Outage {
+    since: Option<Timestamp>,
+    /// Why, once that was told.
+    told: Option<&'static str>,
+}
+
+/// Nothing is an outage that is over so soon, or that only some requests meet.
+const LEAST: SignedDuration = SignedDuration::from_secs(10);
 
 impl News {
     pub(super) fn new(client: Client, reporter: &str) -> Self {
@@ -43,7 +55,7 @@ impl News {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note.chars().take(MAX_NOTE).collect()),
+            note: Some(cut(note)),
             action: action.to_owned(),
             secondary: None,
         };
@@ -55,19 +67,28 @@ impl News {
         }
     }
 
-    /// Nothing is signed: told when that begins, and for another reason.
-    pub(super) async fn waiting(&self, reason: &'static str, message: &str) {
-        if self.outage.lock().await.replace(reason) == Some(reason) {
-            return;
+    /// A request waits: told if nothing was signed for a while, and for another reason again.
+    pub(super) async fn waiting(&self, reason: &'static str, message: &str, now: Timestamp) {
+        {
+            let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+            let since = *outage.since.get_or_insert(now);
+            let is_long = now.duration_since(since) >= LEAST;
+            if !is_long || outage.told.replace(reason) == Some(reason) {
+                return;
+            }
         }
         let note = format!("certificates wait: {message}");
         let kind = EventType::Warning;
         self.tell(&config(), kind, reason, "Sign", &note).await;
     }
 
-    /// Something was signed: told if nothing was before.
+    /// Something was signed: told if it was told that nothing is.
     pub(super) async fn signed(&self) {
-        if let Some(reason) = self.outage.lock().await.take() {
+        let outage = {
+            let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *outage)
+        };
+        if let Some(reason) = outage.told {
             let note = format!("certificates are signed again, after {reason}");
             let (kind, reason) = (EventType::Normal, "SigningAgain");
             self.tell(&config(), kind, reason, "Sign", &note).await;
@@ -83,4 +104,13 @@ fn config() -> ObjectReference {
         name: Some("default".to_owned()),
         ..ObjectReference::default()
     }
+}
+
+/// The API server counts bytes.
+fn cut(note: &str) -> String {
+    let end = (0..=note.len().min(MAX_NOTE)).rev();
+    let mut end = end.skip_while(|end| !note.is_char_boundary(*end));
+    note.get(..end.next().unwrap_or_default())
+        .unwrap_or_default()
+        .to_owned()
 }

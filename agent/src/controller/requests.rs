@@ -6,7 +6,7 @@ mod decide;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -29,10 +29,10 @@ use kube::{
 };
 use tokio::{
     sync::{Semaphore, watch},
-    task::{AbortHandle, JoinSet},
+    task::{self, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     Authority,
@@ -84,6 +84,8 @@ pub struct Requests {
     authority: watch::Receiver<Option<Authority>>,
     rendered: watch::Receiver<TrustBundles>,
     rate: Mutex<RateLimit>,
+    /// The trouble with the API server that the log has heard of.
+    told: Mutex<Option<String>>,
     calls: Semaphore,
     purchases: Semaphore,
     news: News,
@@ -106,6 +108,8 @@ enum Again {
     Trouble(Trouble),
     /// There is nothing to do before that.
     At(Timestamp),
+    /// It was waited for already.
+    Later,
 }
 
 impl From<Trouble> for Again {
@@ -145,6 +149,7 @@ impl Requests {
             authority,
             rendered,
             rate: Mutex::default(),
+            told: Mutex::default(),
             calls: Semaphore::new(CALLS),
             purchases: Semaphore::new(PURCHASES),
             metrics,
@@ -161,7 +166,7 @@ impl Requests {
         let events = watcher::watcher(self.csrs.api().clone(), only).default_backoff();
         pin_mut!(events);
         let mut jobs = JoinSet::new();
-        let mut working: HashMap<String, AbortHandle> = HashMap::new();
+        let mut working: HashMap<String, task::Id> = HashMap::new();
         let mut is_told = false;
         loop {
             tokio::select! {
@@ -174,19 +179,15 @@ impl Requests {
                     if let Err(failed) = ended && failed.is_panic() {
                         error!(%failed, "the work on a CertificateSigningRequest ended badly");
                     }
-                    working.retain(|_, job| job.id() != id);
+                    working.retain(|_, job| *job != id);
                 }
                 event = events.next() => match event {
                     Some(Ok(Event::Apply(csr) | Event::InitApply(csr))) => {
                         is_told = false;
                         self.take(&csr, &mut jobs, &mut working);
                     }
-                    Some(Ok(Event::Delete(csr))) => {
-                        if let Some(job) = csr.uid().and_then(|uid| working.remove(&uid)) {
-                            job.abort();
-                        }
-                    }
-                    Some(Ok(Event::Init | Event::InitDone)) => is_told = false,
+                    // Whoever works on it finds out, and counts what may have been sold for it.
+                    Some(Ok(Event::Delete(_) | Event::Init | Event::InitDone)) => is_told = false,
                     Some(Err(failed)) => {
                         if let Some(trouble) = Trouble::of(&failed).filter(|_| !is_told) {
                             let what = "the CertificateSigningRequests";
@@ -204,7 +205,7 @@ impl Requests {
         self: &Arc<Self>,
         csr: &CertificateSigningRequest,
         jobs: &mut JoinSet<()>,
-        working: &mut HashMap<String, AbortHandle>,
+        working: &mut HashMap<String, task::Id>,
     ) {
         let Some(uid) = csr.uid() else { return };
         if csrs::is_over(csr) || working.contains_key(&uid) {
@@ -215,36 +216,54 @@ impl Requests {
             uid: uid.clone(),
         };
         let this = Arc::clone(self);
-        working.insert(uid, jobs.spawn(async move { this.work(&subject).await }));
+        let job = jobs.spawn(async move { this.work(&subject).await });
+        working.insert(uid, job.id());
     }
 
     /// Until the object is over.
     async fn work(&self, subject: &Subject) {
         let mut progress = None;
-        let mut troubles = 0;
+        let mut troubles: u32 = 0;
         loop {
             // In a place of its own: most wait most of the time, and need none of it then.
-            let step = Box::pin(self.step(subject, &mut progress, &mut troubles));
-            let wait = match step.await {
-                Ok(()) => return,
-                Err(Again::Changed) => continue,
+            let step = Box::pin(self.step(subject, &mut progress));
+            match step.await {
+                Ok(()) => break,
                 Err(Again::At(moment)) => {
                     troubles = 0;
-                    moment
+                    self.clock.sleep_until(moment).await;
                 }
-                Err(Again::Trouble(trouble)) => {
-                    troubles += 1;
-                    debug!(
-                        csr = subject.name,
-                        "{}",
-                        trouble.explain("it", "controller.yaml")
-                    );
+                Err(Again::Later) => troubles = 0,
+                // Usually somebody was faster, and that shows at once.
+                Err(Again::Changed) if troubles == 0 => troubles = 1,
+                Err(again) => {
+                    troubles = troubles.saturating_add(1);
+                    if let Again::Trouble(trouble) = again {
+                        self.tell(&trouble);
+                    }
                     let wait = backoff::first_issue(troubles).min(LONGEST_PAUSE);
                     let wait = backoff::jitter(wait, rotation::spread(&subject.uid, ""));
-                    self.after(wait)
+                    self.clock.sleep_until(self.after(wait)).await;
                 }
-            };
-            self.clock.sleep_until(wait).await;
+            }
+        }
+        if progress.is_some_and(|progress: Progress| progress.is_open()) {
+            self.metrics.abandoned();
+            warn!(
+                csr = subject.name,
+                uid = subject.uid,
+                "a certificate that CA Service may have issued for it is abandoned"
+            );
+        }
+    }
+
+    /// The log hears of the same trouble of all requests once.
+    fn tell(&self, trouble: &Trouble) {
+        let text = trouble.explain("the requests, or their pods", "controller.yaml");
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref() != Some(&text) {
+            warn!("requests wait: {text}");
+            *told = Some(text);
         }
     }
 
@@ -258,21 +277,25 @@ impl Requests {
         let wanted = approved.wanted();
         let mut csr = csr;
         loop {
-            let attempt = self.attempt(&csr, wanted, progress).await;
+            let attempt = match progress.bought() {
+                Some(bought) => bought,
+                None => self.attempt(&csr, wanted, progress).await,
+            };
             match attempt {
                 // Whoever comes after a crash has to know which pool may have sold something.
                 Attempt::Next(waiting) => {
-                    if waiting.is_abandoned {
-                        self.metrics.abandoned();
-                    }
+                    self.count(&waiting);
                     csr = self.say(csr, &waiting, progress, None).await?;
                 }
                 Attempt::Issued { chain, request } => {
-                    // Should it not be written now, the same one comes again.
-                    progress.note_open();
+                    // Should it not be written now, nobody has to be asked again.
+                    progress.keep(&chain, &request);
                     let pem = chain.chain().to_pem();
-                    let _permit = self.calls.acquire().await;
-                    self.csrs.publish(csr, pem).await?;
+                    {
+                        let _permit = self.calls.acquire().await;
+                        self.csrs.publish(csr, pem).await?;
+                    }
+                    progress.close();
                     self.metrics.decided("signed", "");
                     self.news.signed().await;
                     let leaf = chain.chain().leaf();
@@ -291,24 +314,28 @@ impl Requests {
                     if is_abandoned {
                         self.metrics.abandoned();
                     }
+                    progress.close();
+                    let now = self.clock.now();
+                    {
+                        let _permit = self.calls.acquire().await;
+                        self.csrs.fail(csr, reason, &message, now).await?;
+                    }
                     self.metrics.decided("failed", reason);
                     warn!(csr = wanted.csr_name(), reason, "failed: {message}");
-                    let _permit = self.calls.acquire().await;
-                    let now = self.clock.now();
-                    self.csrs.fail(csr, reason, &message, now).await?;
                     return Ok(());
                 }
                 Attempt::Waiting(waiting) => {
                     progress.failures += 1;
-                    if waiting.is_abandoned {
-                        self.metrics.abandoned();
-                    }
+                    self.count(&waiting);
                     let next = self.next(&waiting, progress.failures, wanted);
                     self.say(csr, &waiting, progress, Some(next)).await?;
-                    self.news.waiting(waiting.reason, &waiting.message).await;
+                    let now = self.clock.now();
+                    self.news
+                        .waiting(waiting.reason, &waiting.message, now)
+                        .await;
                     self.until(next).await;
                     // The rules hold at the moment of signing, not only at that of approving.
-                    return Err(Again::Changed);
+                    return Err(Again::Later);
                 }
             }
         }
@@ -321,6 +348,13 @@ impl Requests {
         progress: &mut Progress,
     ) -> Attempt {
         let _permit = self.purchases.acquire().await;
+        if progress.lose_pool(&self.config.borrow()) {
+            self.metrics.abandoned();
+            warn!(
+                csr = wanted.csr_name(),
+                "a certificate of a pool that the configuration names no more is abandoned"
+            );
+        }
         let state = self.config.borrow().clone();
         let authority = self.authority.borrow().clone();
         let rendered = self.rendered.borrow().clone();
@@ -336,16 +370,20 @@ impl Requests {
                 is_abandoned: false,
             });
         };
-        let created = csr.metadata.creation_timestamp.as_ref();
         let order = Order {
             wanted,
             csr_pem: &String::from_utf8_lossy(&csr.spec.request.0),
-            created: created.map_or_else(|| self.clock.now(), |time| time.0),
             config: &active,
             rendered: &rendered,
             authority: &authority,
         };
         sign::attempt(&order, progress, self.clock.as_ref()).await
+    }
+
+    fn count(&self, waiting: &Waiting) {
+        if waiting.is_abandoned {
+            self.metrics.abandoned();
+        }
     }
 
     fn next(&self, waiting: &Waiting, failures: u32, wanted: &Wanted) -> Timestamp {

@@ -11,17 +11,18 @@ use certagent_core::{
     outcome::{self, Budget, Fate, Next, Pace, Sending},
     plan::IssuePlan,
     pool::CaPoolName,
-    request::{PreparedRequest, RequestForm},
+    request::{PreparedRequest, REPLAY_WINDOW, RequestForm},
 };
 use certagent_svid::{TrustBundle, TrustBundles, TrustDomain, verify::VerifyError};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 
 use super::{Authority, reason};
 use crate::{
     clock::Clock,
-    config::ActiveConfig,
+    config::{ActiveConfig, ClusterState},
     google::Caller,
-    issuer::{Behalf, IssueError, Issuer as _},
+    issuer::{Behalf, IssueError, Issuer},
     provision::FIRST_BUDGET,
     schedule::Priority,
     trust::Trust,
@@ -34,7 +35,7 @@ pub(super) const CONFIG_NOT_USABLE: &str = "ConfigNotUsable";
 const POOL_PREFIX: &str = "//privateca.googleapis.com/";
 
 /// One attempt, and what is known from those before it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
     /// Which pool's turn it is, and since when.
     turn: Option<(CaPoolName, Timestamp)>,
@@ -44,6 +45,13 @@ pub(super) struct Progress {
     is_open: bool,
     /// Attempts in a row that brought nothing.
     pub(super) failures: u32,
+    /// Since when something may have been asked for: as long as that is not too long ago, CA Service
+    /// recognises a repetition.
+    begun: Timestamp,
+    /// It has let others go first.
+    has_waited: bool,
+    /// What was bought, and not written yet.
+    bought: Option<(IssuedChain, PreparedRequest)>,
 }
 
 /// What came of an attempt.
@@ -82,9 +90,6 @@ pub(super) struct Waiting {
 pub(super) struct Order<'a> {
     pub(super) wanted: &'a Wanted,
     pub(super) csr_pem: &'a str,
-    /// When the object was made: as long as that is not too long ago, CA Service recognises a
-    /// repetition.
-    pub(super) created: Timestamp,
     pub(super) config: &'a ActiveConfig,
     pub(super) rendered: &'a TrustBundles,
     pub(super) authority: &'a Authority,
@@ -119,7 +124,8 @@ pub(super) async fn attempt(
         Err(waiting) => return Attempt::Waiting(waiting),
     };
     let pools = &order.config.config.certificates.pools;
-    let (pool, since) = progress.choose(pools, clock.now());
+    let issuer = &*order.authority.issuer;
+    let (pool, since) = progress.choose(pools, issuer, clock.now());
     let Some(pool) = pool else {
         let error = "the WorkloadCertificateConfig names no CA pool";
         return Attempt::Waiting(Waiting::new(CONFIG_NOT_USABLE, error.to_owned()));
@@ -129,8 +135,27 @@ pub(super) async fn attempt(
     } else {
         Sending::First
     };
-    match buy(order, &ready, &pool, progress.is_open, clock).await {
-        Ok((raw, request)) => judge(order, &ready, &raw, request, progress, clock),
+    match buy(order, &ready, &pool, progress, clock).await {
+        Ok((raw, request)) => match judge(order, &ready, &raw, request, clock) {
+            // For so long as its pool has the turn; then another one may do better.
+            Attempt::Waiting(waiting) if is_spent(since, clock.now()) && pools.len() > 1 => {
+                progress.is_open = false;
+                let is_abandoned = true;
+                progress.pass_over(
+                    &pool,
+                    pools,
+                    Waiting {
+                        is_abandoned,
+                        ..waiting
+                    },
+                )
+            }
+            waiting @ Attempt::Waiting(_) => {
+                progress.is_open = true;
+                waiting
+            }
+            judged => judged,
+        },
         Err(Unbought::Never(failed)) => failed,
         Err(Unbought::ForbidsConfig) => {
             let error = format!(
@@ -189,7 +214,7 @@ async fn buy(
     order: &Order<'_>,
     ready: &Ready,
     pool: &CaPoolName,
-    is_open: bool,
+    progress: &mut Progress,
     clock: &dyn Clock,
 ) -> Result<(RawChain, PreparedRequest), Unbought> {
     let Ready { plan, bundle } = ready;
@@ -211,10 +236,14 @@ async fn buy(
     issuer.admit(pool, &behalf).await.map_err(looked)?;
     let uid = order.wanted.csr_uid();
     let (plan, pool) = (plan.clone(), pool.clone());
-    let created = order.created;
-    let request = PreparedRequest::for_object(plan, pool, form, uid, order.csr_pem, created);
+    if !progress.is_open {
+        // Nothing that a repetition would have to be recognised as.
+        progress.begun = clock.now();
+    }
+    let begun = progress.begun;
+    let request = PreparedRequest::for_object(plan, pool, form, uid, order.csr_pem, begun);
     let request = PreparedRequest {
-        outcome_unknown: is_open,
+        outcome_unknown: progress.is_open,
         ..request
     };
     if !request.may_be_replayed(clock.now()) {
@@ -223,7 +252,7 @@ async fn buy(
             message: "no certificate came for so long that CA Service would not recognise the \
                       request any more; the node asks anew"
                 .to_owned(),
-            is_abandoned: is_open,
+            is_abandoned: progress.is_open,
         }));
     }
     match issuer.issue(&request, &behalf).await {
@@ -240,7 +269,6 @@ fn judge(
     ready: &Ready,
     raw: &RawChain,
     request: PreparedRequest,
-    progress: &mut Progress,
     clock: &dyn Clock,
 ) -> Attempt {
     let checked = IssuedChain::check(
@@ -261,7 +289,6 @@ fn judge(
             reason @ (CheckError::NotYetValid { .. }
             | CheckError::Verify(VerifyError::UnknownIssuer { .. })),
         ) => {
-            progress.is_open = true;
             let message = refused(&request.pool, &reason);
             Attempt::Waiting(Waiting::new("CertificateNotUsableYet", message))
         }
@@ -274,17 +301,83 @@ fn judge(
 }
 
 impl Progress {
-    /// What an earlier process left: the pool that it asked last stands in what it said.
-    pub(super) fn resumed(said: Option<&str>, since: Timestamp) -> Self {
+    /// Nothing was asked for before `now`.
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            turn: None,
+            asked: Vec::new(),
+            is_open: false,
+            failures: 0,
+            begun: now,
+            has_waited: false,
+            bought: None,
+        }
+    }
+
+    /// What an earlier process left since `begun`: the pool that it asked last stands in what it said.
+    pub(super) fn resumed(said: Option<&str>, begun: Timestamp, now: Timestamp) -> Self {
         let pool = said.and_then(|said| {
             let start = said.rfind(POOL_PREFIX)?;
             said.get(start..)?.split_whitespace().next()?.parse().ok()
         });
         Self {
-            turn: pool.map(|pool| (pool, since)),
+            turn: pool.map(|pool| (pool, now)),
             is_open: true,
-            ..Self::default()
+            has_waited: true,
+            ..Self::new(begun.min(now))
         }
+    }
+
+    /// A certificate may have been sold that nobody has.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open || self.bought.is_some()
+    }
+
+    /// Nothing is open any more: it was written, or counted.
+    pub(super) fn close(&mut self) {
+        (self.is_open, self.bought) = (false, None);
+    }
+
+    /// Keeps what was bought until it is written.
+    pub(super) fn keep(&mut self, chain: &IssuedChain, request: &PreparedRequest) {
+        self.bought = Some((chain.clone(), request.clone()));
+    }
+
+    /// What was bought already.
+    pub(super) fn bought(&self) -> Option<Attempt> {
+        let (chain, request) = self.bought.clone()?;
+        Some(Attempt::Issued {
+            chain: Box::new(chain),
+            request: Box::new(request),
+        })
+    }
+
+    /// An old request that nobody has approved lets newer ones go first, once.
+    pub(super) fn lets_others_go_first(
+        &mut self,
+        csr: &CertificateSigningRequest,
+        now: Timestamp,
+    ) -> bool {
+        let made = csr.metadata.creation_timestamp.as_ref();
+        let age = made.map_or(SignedDuration::ZERO, |made| now.duration_since(made.0));
+        !std::mem::replace(&mut self.has_waited, true) && age >= REPLAY_WINDOW
+    }
+
+    /// The configuration no longer names the pool that may have sold something: gives whether one is
+    /// lost with it.
+    pub(super) fn lose_pool(&mut self, state: &ClusterState) -> bool {
+        let Some(active) = &state.active else {
+            return false;
+        };
+        let pools = &active.config.certificates.pools;
+        let is_lost = self
+            .turn
+            .as_ref()
+            .is_some_and(|(pool, _)| !pools.contains(pool));
+        if is_lost {
+            self.turn = None;
+        }
+        is_lost && std::mem::take(&mut self.is_open)
     }
 
     /// The pool that is asked next.
@@ -294,23 +387,25 @@ impl Progress {
         turn.or_else(not_asked).or(pools.first())
     }
 
-    /// A certificate was sold for the object, or an earlier process may have bought one: what is
-    /// sent from now on is a repetition.
-    pub(super) fn note_open(&mut self) {
-        self.is_open = true;
-    }
-
-    /// The pool whose turn it is. One that the configuration no longer names loses it.
-    fn choose(&mut self, pools: &[CaPoolName], now: Timestamp) -> (Option<CaPoolName>, Timestamp) {
+    /// The pool whose turn it is. With nothing open, one that has not answered for long gives way to
+    /// another that was not asked yet.
+    fn choose(
+        &mut self,
+        pools: &[CaPoolName],
+        issuer: &dyn Issuer,
+        now: Timestamp,
+    ) -> (Option<CaPoolName>, Timestamp) {
         self.asked.retain(|asked| pools.contains(asked));
-        let has_turn = self.turn.take().filter(|(pool, _)| pools.contains(pool));
-        if has_turn.is_none() {
-            let next = pools.iter().find(|pool| !self.asked.contains(pool));
-            self.turn = next
-                .or_else(|| pools.first())
-                .map(|pool| (pool.clone(), now));
-        } else {
-            self.turn = has_turn;
+        let open = || pools.iter().filter(|pool| !self.asked.contains(pool));
+        let answers = |pool: &&CaPoolName| !issuer.is_away(pool) || issuer.may_probe(pool);
+        let is_away = |(pool, _): &(CaPoolName, Timestamp)| {
+            !self.is_open && open().nth(1).is_some() && !answers(&pool)
+        };
+        if self.turn.as_ref().is_none_or(is_away) {
+            let has_choice = open().nth(1).is_some();
+            let next = open().find(|pool| !has_choice || answers(pool));
+            let next = next.or_else(|| open().next()).or(pools.first());
+            self.turn = next.map(|pool| (pool.clone(), now));
         }
         match &self.turn {
             Some((pool, since)) => (Some(pool.clone()), (*since).min(now)),
@@ -327,8 +422,7 @@ impl Progress {
         since: Timestamp,
         now: Timestamp,
     ) -> Attempt {
-        let until = since.saturating_add(FIRST_BUDGET).unwrap_or(Timestamp::MAX);
-        let budget = match (now >= until, pools.len() > 1) {
+        let budget = match (is_spent(since, now), pools.len() > 1) {
             (false, _) => Budget::Left,
             (true, true) => Budget::Spent,
             (true, false) => Budget::SpentAlone,
@@ -373,6 +467,11 @@ impl Progress {
     }
 }
 
+/// A pool has had its time.
+fn is_spent(since: Timestamp, now: Timestamp) -> bool {
+    now >= since.saturating_add(FIRST_BUDGET).unwrap_or(Timestamp::MAX)
+}
+
 /// The roots that nodes have and that are still named: what a certificate has to lead to.
 fn bundle(plan: &IssuePlan, rendered: &TrustBundles, trust: &Trust) -> Option<TrustBundle> {
     let domain = certagent_core::plan::trust_domain(&plan.spiffe_id)?;
@@ -384,7 +483,15 @@ fn bundle(plan: &IssuePlan, rendered: &TrustBundles, trust: &Trust) -> Option<Tr
 
 fn not_rendered(plan: &IssuePlan, trust: &Trust) -> String {
     let domain = TrustDomain::new(plan.spiffe_id.trust_domain_name());
-    let why = domain.map_or_else(|error| error.to_string(), |domain| trust.trouble(&domain));
+    let why = domain.map_or_else(|error| error.to_string(), |domain| {
+        if trust.issuing_bundle(&domain).is_some() {
+            "the controller knows them and has not written them there; is there a TrustConfig, and \
+             does the API server let the controller patch its status?"
+                .to_owned()
+        } else {
+            trust.trouble(&domain)
+        }
+    });
     format!(
         "the roots that nodes would check the certificate by are not in the status of TrustConfig/\
          default yet: {why}"

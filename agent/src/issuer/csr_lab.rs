@@ -26,6 +26,9 @@ pub(crate) struct Store {
     pub(crate) lease: Option<Value>,
     /// Answers every call with this.
     pub(crate) failure: Option<u16>,
+    /// Refuses to write this part of objects, so often up to now.
+    pub(crate) refuses: Option<&'static str>,
+    pub(crate) refused: usize,
     /// A watch ends as soon as it begins.
     pub(crate) watches_break: bool,
     pub(crate) created: usize,
@@ -174,6 +177,10 @@ async fn replace(
     Json(newer): Json<Value>,
 ) -> Response {
     answered(&store, |store| {
+        if store.refuses == Some(&part) {
+            store.refused += 1;
+            return refusal(403);
+        }
         let Some(there) = store.csrs.get(&name) else {
             return refusal(404);
         };

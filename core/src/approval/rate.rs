@@ -56,6 +56,14 @@ impl RateLimit {
         rate
     }
 
+    /// Gives back what [`RateLimit::take`] allowed and nobody used: the approval was not written.
+    pub fn give_back(&mut self, pod_uid: &str, validity: Duration) {
+        let one = SignedDuration::try_from(validity / PER_VALIDITY).unwrap_or(SignedDuration::MAX);
+        if let Some(whole_at) = self.whole_at.get_mut(pod_uid) {
+            *whole_at = whole_at.saturating_sub(one).unwrap_or(Timestamp::MIN);
+        }
+    }
+
     /// Pods that are remembered.
     pub fn len(&self) -> usize {
         self.whole_at.len()

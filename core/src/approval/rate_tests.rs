@@ -92,3 +92,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_not_used_is_given_back() {
+    let now: Timestamp = "2026-11-21T01:00:00Z".parse().unwrap();
+    let day = Duration::from_secs(86_400);
+    let mut limit = RateLimit::default();
+    for _ in 0..100 {
+        assert_eq!(limit.take("a", day, now), Rate::Allowed);
+        limit.give_back("a", day);
+    }
+    for _ in 0..5 {
+        assert_eq!(limit.take("a", day, now), Rate::Allowed);
+    }
+    assert!(matches!(limit.take("a", day, now), Rate::Wait { .. }));
+    // Nobody is remembered for what was never taken.
+    limit.give_back("b", day);
+    assert_eq!(limit.len(), 1);
+}

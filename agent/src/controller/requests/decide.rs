@@ -2,6 +2,7 @@
 use std::{sync::PoisonError, time::Duration};
 
 use certagent_core::approval::{self, Approved, Denial, Rate, Wanted};
+use jiff::SignedDuration;
 use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
 use kube::{Api, Resource as _, ResourceExt as _, runtime::events::EventType};
 use tracing::{info, warn};
@@ -12,20 +13,21 @@ use crate::{
     kube::{Trouble, answer},
 };
 
+/// A request that is so old that whoever made it may have made another one meanwhile lets newer
+/// ones go first: after a long time without a controller a pod has many, and not many approvals.
+const OLD_ONES_WAIT: SignedDuration = SignedDuration::from_secs(60);
+
 impl Requests {
     /// Reads the object, and does what is due.
     pub(super) async fn step(
         &self,
         subject: &Subject,
         progress: &mut Option<Progress>,
-        troubles: &mut u32,
     ) -> Result<(), Again> {
-        let Some(csr) = self.read(subject).await? else {
+        let there = self.read(subject).await?;
+        let Some(csr) = there.filter(|csr| !csrs::is_over(csr)) else {
             return Ok(());
         };
-        if csrs::is_over(&csr) {
-            return Ok(());
-        }
         let facts = facts::of_csr(&csr);
         let algorithms = webpki::ALL_VERIFICATION_ALGS;
         let wanted = match approval::check_request(&facts, &self.settings, algorithms) {
@@ -41,16 +43,20 @@ impl Requests {
             }
             Ok(approved) => approved,
         };
-        *troubles = 0;
+        let now = self.clock.now();
         let progress = progress.get_or_insert_with(|| {
             if csrs::is(&csr, "Approved") {
-                // Another process may have asked for it already.
+                // Another process may have asked for it already, as long ago as it was made.
+                let made = csr.metadata.creation_timestamp.as_ref();
                 let said = csrs::said(&csr).map(|said| said.message);
-                Progress::resumed(said, self.clock.now())
+                Progress::resumed(said, made.map_or(now, |made| made.0), now)
             } else {
-                Progress::default()
+                Progress::new(now)
             }
         });
+        if progress.lets_others_go_first(&csr, now) {
+            return Err(Again::At(self.after(OLD_ONES_WAIT)));
+        }
         let csr = if csrs::is(&csr, "Approved") {
             csr
         } else {
@@ -123,8 +129,12 @@ impl Requests {
         }
         let approved = {
             let _permit = self.calls.acquire().await;
-            self.csrs.approve(csr, now).await?
+            self.csrs.approve(csr, now).await
         };
+        let approved = approved.inspect_err(|_not_written| {
+            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+            rate.give_back(wanted.pod_uid(), self.validity());
+        })?;
         self.metrics.decided("approved", "");
         // A renewal is no news.
         let is_first = pod.is_some_and(|pod| facts::of_pod(pod).phase == "Pending");
