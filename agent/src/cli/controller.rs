@@ -23,7 +23,7 @@ pub(crate) struct ControllerArgs {
     /// The user that the node drivers are to the API server: nobody else gets a certificate
     #[arg(long, value_name = "USER", env = "CERTAGENT_REQUESTER")]
     #[arg(default_value = "system:serviceaccount:certagent-system:certagent-node")]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = value::requester)]
     pub(crate) requester: String,
     /// The driver's name, as pods write it
     #[arg(long, value_name = "NAME", env = "CERTAGENT_DRIVER_NAME")]

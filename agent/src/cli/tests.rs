@@ -105,6 +105,14 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
             "begins with /",
         ),
         ("inspect node --kubelet-root=", "an empty path"),
+        (
+            "controller --trust-domain a.b --requester system:node:n",
+            "system:serviceaccount:NAMESPACE:NAME",
+        ),
+        (
+            "controller --trust-domain a.b --signer-name kubernetes.io/kubelet-serving",
+            "Kubernetes' own",
+        ),
         ("inspect pod", "<NAMESPACE/NAME>"),
         ("inspect pod cart", "shop/cart-7d9f"),
         ("inspect pod a/b/c", "shop/cart-7d9f"),

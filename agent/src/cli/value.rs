@@ -49,6 +49,15 @@ pub(super) enum ValueError {
     /// Not a pod of a cluster.
     #[error("a pod is NAMESPACE/NAME, such as shop/cart-7d9f")]
     Pod,
+    /// A signer of Kubernetes' own.
+    #[error(
+        "the signers of kubernetes.io are Kubernetes' own; name one of yours, such as {}",
+        super::node::SIGNER
+    )]
+    SignerOfKubernetes,
+    /// Not a service account as a user.
+    #[error("a node driver is a service account: system:serviceaccount:NAMESPACE:NAME")]
+    Requester,
     /// An empty path.
     #[error("an empty path; name a file or directory")]
     EmptyPath,
@@ -101,10 +110,23 @@ pub(super) fn signer(text: &str) -> Result<String, ValueError> {
         && text.split_once('/').is_some_and(|(domain, path)| {
             domain.contains('.') && domain.split('.').all(is_label) && path.split('.').all(is_label)
         });
-    if is_signer {
-        Ok(text.to_owned())
-    } else {
-        Err(ValueError::Signer)
+    match text.split_once('/') {
+        Some(("kubernetes.io", _)) => Err(ValueError::SignerOfKubernetes),
+        _ if is_signer => Ok(text.to_owned()),
+        _ => Err(ValueError::Signer),
+    }
+}
+
+/// A service account as the API server calls it as a user.
+pub(super) fn requester(text: &str) -> Result<String, ValueError> {
+    let parts: Vec<_> = text.split(':').collect();
+    match parts.as_slice() {
+        ["system", "serviceaccount", namespace, name]
+            if !namespace.is_empty() && !name.is_empty() =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err(ValueError::Requester),
     }
 }
 

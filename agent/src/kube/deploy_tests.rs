@@ -196,9 +196,9 @@ fn the_controller_may_do_what_it_does_and_nothing_else() {
             "certificates.k8s.io/certificatesigningrequests[] get,list,watch",
             "certificates.k8s.io/signers[spiffe.gke.io/spiffe-leaf-signer] approve,sign",
             "events.k8s.io/events[] create,patch",
-            "security.cloud.google.com/trustconfigs/status[default] get,update,patch",
+            "security.cloud.google.com/trustconfigs/status[default] patch",
             "security.cloud.google.com/trustconfigs[default] get,list,watch",
-            "security.cloud.google.com/workloadcertificateconfigs/status[default] get,update,patch",
+            "security.cloud.google.com/workloadcertificateconfigs/status[default] patch",
             "security.cloud.google.com/workloadcertificateconfigs[default] get,list,watch",
             "storage.k8s.io/csidrivers[workloadcertificates.security.cloud.google.com] get",
         ]

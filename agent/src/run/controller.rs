@@ -75,6 +75,10 @@ pub async fn run(options: ControllerOptions, cancel: CancellationToken) -> Resul
         alone(client.clone(), driver, &clock, &cancel).await?
     };
 
+    info!(version = env!("CARGO_PKG_VERSION"), replica, signer = approval.signer_name,
+        requester = approval.requester, driver = approval.driver_name,
+        trust_domain = %approval.trust_domain, "the controller begins; it works when it leads");
+
     let config = {
         let (metrics, clock) = (Arc::clone(&metrics), Arc::clone(&clock));
         ClusterConfig::start(&client, settings, &state, metrics, clock, cancel.clone())
