@@ -145,11 +145,13 @@ pub(super) fn is(csr: &CertificateSigningRequest, kind: &str) -> bool {
 
 /// Nobody has to do anything about it any more.
 pub(super) fn is_over(csr: &CertificateSigningRequest) -> bool {
-    let status = csr.status.as_ref();
-    let has_certificate = status
-        .and_then(|status| status.certificate.as_ref())
-        .is_some_and(|certificate| !certificate.0.is_empty());
-    has_certificate || is(csr, "Denied") || is(csr, "Failed")
+    certificate(csr).is_some() || is(csr, "Denied") || is(csr, "Failed")
+}
+
+/// The chain that stands in the object, as PEM.
+pub(super) fn certificate(csr: &CertificateSigningRequest) -> Option<&[u8]> {
+    let certificate = csr.status.as_ref()?.certificate.as_ref()?;
+    Some(certificate.0.as_slice()).filter(|pem| !pem.is_empty())
 }
 
 /// What was said about the delay last.

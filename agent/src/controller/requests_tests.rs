@@ -163,6 +163,14 @@ impl Bench {
         }
     }
 
+    /// Lets whatever is under way come to its end.
+    async fn settle(&self) {
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.clock.step(SignedDuration::from_millis(500));
+        }
+    }
+
     fn sold(&self) -> u64 {
         self.lab.emulator.stats().total_sold()
     }
@@ -382,6 +390,9 @@ async fn a_lost_answer_is_asked_for_again_and_two_controllers_buy_one_certificat
     bench.until(is_signed).await;
     assert_eq!(bench.sold(), 1);
     assert!(bench.creates() >= 3, "{}", bench.creates());
+    // The one that came second finds the certificate there.
+    bench.settle().await;
+    assert_eq!(bench.abandoned(), 0);
 }
 
 #[tokio::test]

@@ -24,10 +24,15 @@ impl Requests {
         subject: &Subject,
         progress: &mut Option<Progress>,
     ) -> Result<(), Again> {
-        let there = self.read(subject).await?;
-        let Some(csr) = there.filter(|csr| !csrs::is_over(csr)) else {
+        let Some(csr) = self.read(subject).await? else {
             return Ok(());
         };
+        if csrs::is_over(&csr) {
+            if let (Some(progress), Some(there)) = (progress, csrs::certificate(&csr)) {
+                progress.see(there);
+            }
+            return Ok(());
+        }
         let facts = facts::of_csr(&csr);
         let algorithms = webpki::ALL_VERIFICATION_ALGS;
         let wanted = match approval::check_request(&facts, &self.settings, algorithms) {
