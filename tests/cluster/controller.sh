@@ -61,12 +61,12 @@ by_way_of_the_controller_a_pod_gets_its_certificate() {
   inspected 'HEALTHY: ' pod default/by-controller
   inspected 'HEALTHY: ' config --cluster
   remove by-controller
-  # A pod of the mode before goes on in this one.
+  # The pods of the mode before go on in this one.
   if [ -n "$other" ]; then
     rotated reflected "$other" 90
     check_files reflected "spiffe://$trust_domain/ns/default/sa/web"
     [ "$(restarts_of reflected)" = 0 ] || fail 'the pod was restarted'
-    remove reflected
+    remove reflected from-daemonset
   fi
 }
 
