@@ -8,11 +8,11 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, patch, post},
 };
-use kube::{Client, Config};
+use kube::Client;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 
-use crate::kube::Kind;
+use crate::{issuer::csr_lab::served, kube::Kind};
 
 /// What the server holds, and what it was asked.
 #[derive(Debug, Default)]
@@ -89,11 +89,7 @@ impl ApiServer {
                 post(event),
             )
             .with_state(Arc::clone(&store));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
+        let client = served(router).await;
         Self { store, client }
     }
 

@@ -1,9 +1,7 @@
 //! What the approval table has to know, out of what the API server says.
-use certagent_core::approval::{CsrFacts, PodFacts};
+use certagent_core::approval::{CsrFacts, POD_NAME, PodFacts};
 use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
 use kube::ResourceExt as _;
-
-use crate::issuer::csr::POD_NAME;
 
 /// What kubelet writes at the pods that are no objects of the API server's own.
 const MIRROR: &str = "kubernetes.io/config.mirror";

@@ -1,7 +1,7 @@
 //! `certagent controller`: who gets a certificate, and what nodes trust.
 //!
 //! `requests` follows the cluster's `CertificateSigningRequest`s: the table in
-//! [`certagent_core::approval`] decides, `sign` buys, `csrs` writes what came of it. `status` tells at
+//! [`certagent_core::approval`] decides, `sign` buys and `progress` remembers, `csrs` writes what came of it. `status` tells at
 //! the two objects of the configuration what is wrong with them, and renders trust into the cluster:
 //! `judge` says what there is to say, `reason` why in one word, `render` which roots, `write` puts it
 //! there. `lease` says which of several replicas does all that.
@@ -10,6 +10,7 @@ mod facts;
 mod judge;
 pub mod lease;
 mod news;
+mod progress;
 mod reason;
 mod render;
 pub mod requests;

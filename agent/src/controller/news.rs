@@ -9,10 +9,8 @@ use kube::{
 };
 use tracing::debug;
 
+use super::write::shortened;
 use crate::kube::{GROUP, Kind, VERSION, answer};
-
-/// The longest note that the API server takes is 1 KiB.
-const MAX_NOTE: usize = 1000;
 
 /// Writes events.
 pub(super) struct News {
@@ -55,7 +53,7 @@ impl News {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(cut(note)),
+            note: Some(shortened(note)),
             action: action.to_owned(),
             secondary: None,
         };
@@ -104,13 +102,4 @@ fn config() -> ObjectReference {
         name: Some("default".to_owned()),
         ..ObjectReference::default()
     }
-}
-
-/// The API server counts bytes.
-fn cut(note: &str) -> String {
-    let end = (0..=note.len().min(MAX_NOTE)).rev();
-    let mut end = end.skip_while(|end| !note.is_char_boundary(*end));
-    note.get(..end.next().unwrap_or_default())
-        .unwrap_or_default()
-        .to_owned()
 }

@@ -38,7 +38,8 @@ use super::{
     Authority,
     csrs::{self, Csrs, WriteError},
     news::News,
-    sign::{self, Attempt, Order, Progress, Waiting},
+    progress::Progress,
+    sign::{self, Attempt, Order, Waiting},
 };
 use crate::{admin::Metrics, clock::SharedClock, config::ClusterState, kube::Trouble};
 

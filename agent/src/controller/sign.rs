@@ -8,51 +8,30 @@ use std::sync::Arc;
 use certagent_core::{
     approval::Wanted,
     issued::{CheckError, IssuedChain, RawChain},
-    outcome::{self, Budget, Fate, Next, Pace, Sending},
+    outcome::{Pace, Sending},
     plan::IssuePlan,
     pool::CaPoolName,
-    request::{PreparedRequest, REPLAY_WINDOW, RequestForm},
+    request::{PreparedRequest, RequestForm},
 };
 use certagent_svid::{TrustBundle, TrustBundles, TrustDomain, verify::VerifyError};
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use jiff::SignedDuration;
 
-use super::{Authority, reason};
+use super::{
+    Authority,
+    progress::{Progress, is_spent},
+    reason,
+};
 use crate::{
     clock::Clock,
-    config::{ActiveConfig, ClusterState},
+    config::ActiveConfig,
     google::Caller,
     issuer::{Behalf, IssueError, Issuer},
-    provision::FIRST_BUDGET,
     schedule::Priority,
     trust::Trust,
 };
 
 /// The reason of a condition while there is nothing to sign by.
 pub(super) const CONFIG_NOT_USABLE: &str = "ConfigNotUsable";
-
-/// What every pool's name begins with.
-const POOL_PREFIX: &str = "//privateca.googleapis.com/";
-
-/// One attempt, and what is known from those before it.
-#[derive(Debug)]
-pub(super) struct Progress {
-    /// Which pool's turn it is, and since when.
-    turn: Option<(CaPoolName, Timestamp)>,
-    /// The pools that have refused in this round.
-    asked: Vec<CaPoolName>,
-    /// The pool may have sold something for which nothing has come back.
-    is_open: bool,
-    /// Attempts in a row that brought nothing.
-    pub(super) failures: u32,
-    /// Since when something may have been asked for: as long as that is not too long ago, CA Service
-    /// recognises a repetition.
-    begun: Timestamp,
-    /// It has let others go first.
-    has_waited: bool,
-    /// What was bought, and not written yet.
-    bought: Option<(IssuedChain, PreparedRequest)>,
-}
 
 /// What came of an attempt.
 pub(super) enum Attempt {
@@ -298,190 +277,6 @@ fn judge(
             is_abandoned: true,
         },
     }
-}
-
-impl Progress {
-    /// Nothing was asked for before `now`.
-    pub(super) fn new(now: Timestamp) -> Self {
-        Self {
-            turn: None,
-            asked: Vec::new(),
-            is_open: false,
-            failures: 0,
-            begun: now,
-            has_waited: false,
-            bought: None,
-        }
-    }
-
-    /// What an earlier process left since `begun`: the pool that it asked last stands in what it said.
-    pub(super) fn resumed(said: Option<&str>, begun: Timestamp, now: Timestamp) -> Self {
-        let pool = said.and_then(|said| {
-            let start = said.rfind(POOL_PREFIX)?;
-            said.get(start..)?.split_whitespace().next()?.parse().ok()
-        });
-        Self {
-            turn: pool.map(|pool| (pool, now)),
-            is_open: true,
-            has_waited: true,
-            ..Self::new(begun.min(now))
-        }
-    }
-
-    /// A certificate may have been sold that nobody has.
-    pub(super) fn is_open(&self) -> bool {
-        self.is_open || self.bought.is_some()
-    }
-
-    /// Nothing is open any more: it was written, or counted.
-    pub(super) fn close(&mut self) {
-        (self.is_open, self.bought) = (false, None);
-    }
-
-    /// Keeps what was bought until it is written.
-    pub(super) fn keep(&mut self, chain: &IssuedChain, request: &PreparedRequest) {
-        self.bought = Some((chain.clone(), request.clone()));
-    }
-
-    /// A certificate stands in the object, whoever wrote it. Whoever asks with the same ids gets the
-    /// same one, so unless it is known to be another one, nothing is lost.
-    pub(super) fn see(&mut self, there: &[u8]) {
-        let is_ours = self
-            .bought
-            .as_ref()
-            .is_none_or(|(chain, _)| chain.chain().to_pem().as_bytes() == there);
-        if is_ours {
-            self.close();
-        }
-    }
-
-    /// What was bought already.
-    pub(super) fn bought(&self) -> Option<Attempt> {
-        let (chain, request) = self.bought.clone()?;
-        Some(Attempt::Issued {
-            chain: Box::new(chain),
-            request: Box::new(request),
-        })
-    }
-
-    /// An old request that nobody has approved lets newer ones go first, once.
-    pub(super) fn lets_others_go_first(
-        &mut self,
-        csr: &CertificateSigningRequest,
-        now: Timestamp,
-    ) -> bool {
-        let made = csr.metadata.creation_timestamp.as_ref();
-        let age = made.map_or(SignedDuration::ZERO, |made| now.duration_since(made.0));
-        !std::mem::replace(&mut self.has_waited, true) && age >= REPLAY_WINDOW
-    }
-
-    /// The configuration no longer names the pool that may have sold something: gives whether one is
-    /// lost with it.
-    pub(super) fn lose_pool(&mut self, state: &ClusterState) -> bool {
-        let Some(active) = &state.active else {
-            return false;
-        };
-        let pools = &active.config.certificates.pools;
-        let is_lost = self
-            .turn
-            .as_ref()
-            .is_some_and(|(pool, _)| !pools.contains(pool));
-        if is_lost {
-            self.turn = None;
-        }
-        is_lost && std::mem::take(&mut self.is_open)
-    }
-
-    /// The pool that is asked next.
-    pub(super) fn next_pool<'a>(&'a self, pools: &'a [CaPoolName]) -> Option<&'a CaPoolName> {
-        let turn = self.turn.as_ref().map(|(pool, _)| pool);
-        let not_asked = || pools.iter().find(|pool| !self.asked.contains(pool));
-        turn.or_else(not_asked).or(pools.first())
-    }
-
-    /// The pool whose turn it is. With nothing open, one that has not answered for long gives way to
-    /// another that was not asked yet.
-    fn choose(
-        &mut self,
-        pools: &[CaPoolName],
-        issuer: &dyn Issuer,
-        now: Timestamp,
-    ) -> (Option<CaPoolName>, Timestamp) {
-        self.asked.retain(|asked| pools.contains(asked));
-        let open = || pools.iter().filter(|pool| !self.asked.contains(pool));
-        let answers = |pool: &&CaPoolName| !issuer.is_away(pool) || issuer.may_probe(pool);
-        let is_away = |(pool, _): &(CaPoolName, Timestamp)| {
-            !self.is_open && open().nth(1).is_some() && !answers(&pool)
-        };
-        if self.turn.as_ref().is_none_or(is_away) {
-            let has_choice = open().nth(1).is_some();
-            let next = open().find(|pool| !has_choice || answers(pool));
-            let next = next.or_else(|| open().next()).or(pools.first());
-            self.turn = next.map(|pool| (pool.clone(), now));
-        }
-        match &self.turn {
-            Some((pool, since)) => (Some(pool.clone()), (*since).min(now)),
-            None => (None, now),
-        }
-    }
-
-    /// What follows from a failure, by the table.
-    fn failed(
-        &mut self,
-        pools: &[CaPoolName],
-        error: &IssueError,
-        sending: Sending,
-        since: Timestamp,
-        now: Timestamp,
-    ) -> Attempt {
-        let budget = match (is_spent(since, now), pools.len() > 1) {
-            (false, _) => Budget::Left,
-            (true, true) => Budget::Spent,
-            (true, false) => Budget::SpentAlone,
-        };
-        let ruling = outcome::rule(error.class(), sending, budget);
-        let is_abandoned = ruling.fate == Fate::Abandoned;
-        self.is_open = match ruling.fate {
-            Fate::KeptOpen => true,
-            Fate::Kept => self.is_open,
-            Fate::Dropped | Fate::Abandoned => false,
-        };
-        if ruling.next == Next::NewKey {
-            // The key is the node's: only another object has another one.
-            return Attempt::Failed {
-                reason: "CertificateLost",
-                message: error.to_string(),
-                is_abandoned,
-            };
-        }
-        let waiting = Waiting {
-            reason: reason::of_pool(error),
-            message: error.to_string(),
-            pace: ruling.pace,
-            retry_after: error.retry_after().and_then(|wait| wait.try_into().ok()),
-            is_abandoned,
-        };
-        if ruling.next == Next::NextPool {
-            return self.pass_over(error.pool(), pools, waiting);
-        }
-        Attempt::Waiting(waiting)
-    }
-
-    /// Goes on with the next pool, at once if there is one that was not asked in this round.
-    fn pass_over(&mut self, pool: &CaPoolName, pools: &[CaPoolName], waiting: Waiting) -> Attempt {
-        self.asked.push(pool.clone());
-        self.turn = None;
-        if pools.iter().any(|pool| !self.asked.contains(pool)) {
-            return Attempt::Next(waiting);
-        }
-        self.asked.clear();
-        Attempt::Waiting(waiting)
-    }
-}
-
-/// A pool has had its time.
-fn is_spent(since: Timestamp, now: Timestamp) -> bool {
-    now >= since.saturating_add(FIRST_BUDGET).unwrap_or(Timestamp::MAX)
 }
 
 /// The roots that nodes have and that are still named: what a certificate has to lead to.

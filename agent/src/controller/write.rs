@@ -224,7 +224,8 @@ fn patch(
     (!changed.is_empty()).then(|| changed.into())
 }
 
-fn shortened(text: &str) -> String {
+/// A note of an event, as long as one may be.
+pub(super) fn shortened(text: &str) -> String {
     let end = (0..=LONGEST_NOTE.min(text.len()))
         .rev()
         .find(|end| text.is_char_boundary(*end));

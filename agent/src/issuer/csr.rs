@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use certagent_core::{
+    approval::{OPTIONAL_USAGE, POD_NAME, USAGES},
     issued::RawChain,
     outcome::Class,
     plan::IssuePlan,
@@ -34,9 +35,6 @@ use crate::{
     volume::PodRecord,
 };
 
-/// The annotation that names the pod: the request itself only has its UID.
-pub const POD_NAME: &str = "certagent.dev/pod-name";
-
 /// The condition by which the controller says why a certificate has not been issued yet.
 pub const ISSUED: &str = "Issued";
 
@@ -45,10 +43,6 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The API server answered, and said nothing that helps: it is asked again after that.
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
-
-/// What kubelet's own requests and ours are for (`spec.usages`).
-const USAGES: [&str; 3] = ["digital signature", "server auth", "client auth"];
-const ENCIPHERMENT: &str = "key encipherment";
 
 /// Gets certificates by `CertificateSigningRequest`s.
 #[derive(Clone)]
@@ -174,7 +168,7 @@ impl CsrIssuer {
     fn object(&self, request: &PreparedRequest, pod: &PodRecord) -> CertificateSigningRequest {
         let mut usages = USAGES.map(str::to_owned).to_vec();
         if encipherment(request.plan.algorithm) {
-            usages.push(ENCIPHERMENT.to_owned());
+            usages.push(OPTIONAL_USAGE.to_owned());
         }
         CertificateSigningRequest {
             metadata: ObjectMeta {

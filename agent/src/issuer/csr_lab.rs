@@ -82,6 +82,15 @@ pub(crate) fn condition(kind: &str, status: &str, reason: &str, message: &str) -
     json!({"type": kind, "status": status, "reason": reason, "message": message})
 }
 
+/// A client of what serves on loopback until the test ends.
+pub(crate) async fn served(router: Router) -> Client {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    Client::try_from(Config::new(url.parse().unwrap())).unwrap()
+}
+
 #[derive(Clone)]
 pub(crate) struct CsrServer {
     store: Arc<watch::Sender<Store>>,
@@ -106,11 +115,7 @@ impl CsrServer {
                 post(event),
             )
             .with_state(Arc::clone(&store));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
+        let client = served(router).await;
         Self { store, client }
     }
 

@@ -11,8 +11,10 @@ pub const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// The key in `spec.extra` under which the API server writes the pod of a pod-bound token.
 pub const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
-const USAGES: [&str; 3] = ["digital signature", "server auth", "client auth"];
-const OPTIONAL_USAGE: &str = "key encipherment";
+/// What every request of a node driver is for (`spec.usages`).
+pub const USAGES: [&str; 3] = ["digital signature", "server auth", "client auth"];
+/// What one for an RSA key is for besides.
+pub const OPTIONAL_USAGE: &str = "key encipherment";
 
 /// A1: the node driver's service account, by its whole name. A group would let in every account of
 /// the namespace, and `system:node:X` every program that can read a kubelet's credential.

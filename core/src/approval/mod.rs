@@ -51,7 +51,7 @@ mod request_tests;
 #[cfg(test)]
 mod testing;
 
-pub use claims::{NODE_NAME, POD_UID};
+pub use claims::{NODE_NAME, OPTIONAL_USAGE, POD_UID, USAGES};
 pub use denial::{Denial, MAX_MESSAGE_BYTES, Reason};
 pub use pkcs10::MAX_REQUEST_BYTES;
 pub use pod::POD_NAME;

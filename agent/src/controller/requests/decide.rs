@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::{Again, DEFAULT_VALIDITY, Requests, Subject};
 use crate::{
-    controller::{csrs, facts, sign::Progress},
+    controller::{csrs, facts, progress::Progress},
     kube::{Trouble, answer},
 };
 

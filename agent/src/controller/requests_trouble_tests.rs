@@ -1,0 +1,123 @@
+//! What must not be lost, bought twice or waited for when something is in the way.
+use super::*;
+
+#[tokio::test]
+async fn an_approval_that_cannot_be_written_uses_up_no_allowance() {
+    let bench = Bench::start().await;
+    bench
+        .server
+        .change(|store| store.refuses = Some("approval"));
+    bench.ask("one", |_| ()).await;
+    bench.until(|store| store.refused >= 8).await;
+    let before = bench.clock.now();
+    bench.server.change(|store| store.refuses = None);
+    bench.until(is_signed).await;
+    // It is tried again after at most half a minute, and not after a fiftieth of the validity.
+    let waited = bench.clock.now().duration_since(before);
+    assert!(waited < SignedDuration::from_secs(45), "{waited}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_bought_once_and_kept() {
+    let bench = Bench::start().await;
+    bench.server.change(|store| store.refuses = Some("status"));
+    bench.ask("one", |_| ()).await;
+    bench.until(|store| store.refused >= 8).await;
+    assert_eq!((bench.sold(), bench.creates()), (1, 1));
+    bench.server.change(|store| store.refuses = None);
+    bench.until(is_signed).await;
+    assert_eq!((bench.sold(), bench.creates()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_may_have_been_sold_is_counted_when_its_pool_or_its_request_goes() {
+    let bench = Bench::idle(Lab::start().await, vec![issuing()]).await;
+    let lost = FaultRule::always(Fault::LostReply).on(Method::CreateCertificate);
+    bench.lab.emulator.set_faults(vec![lost]);
+    bench.controller();
+    bench.ask("one", |_| ()).await;
+    bench.until(has("Issued")).await;
+    assert_eq!(bench.abandoned(), 0);
+    // Another pool, of the same root, is named in its place.
+    bench.config.send_modify(|state| {
+        let mut active = (**state.active.as_ref().unwrap()).clone();
+        let mut config = (*active.config).clone();
+        config.certificates.pools = vec![pool("root-pool")];
+        active.config = Arc::new(config);
+        state.active = Some(Arc::new(active));
+    });
+    bench.lab.heal();
+    bench.until(is_signed).await;
+    assert_eq!((bench.sold(), bench.abandoned()), (2, 1));
+
+    let bench = Bench::idle(Lab::start().await, vec![issuing()]).await;
+    let lost = FaultRule::always(Fault::LostReply).on(Method::CreateCertificate);
+    bench.lab.emulator.set_faults(vec![lost]);
+    bench.controller();
+    bench.ask("one", |_| ()).await;
+    bench.until(has("Issued")).await;
+    bench.server.change(|store| store.delete("one"));
+    while bench.abandoned() == 0 {
+        bench.clock.step(SignedDuration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(bench.abandoned(), 1);
+}
+
+#[tokio::test]
+async fn a_pool_that_has_not_answered_for_long_is_not_waited_for_again() {
+    let bench = Bench::idle(Lab::start().await, vec![issuing(), pool("root-pool")]).await;
+    let away = Fault::error(ApiError::new(Code::Unavailable, "away"));
+    let issuing = "issuing-pool".parse().unwrap();
+    bench
+        .lab
+        .emulator
+        .set_faults(vec![FaultRule::always(away).at(issuing)]);
+    bench.controller();
+    bench.ask("first", |_| ()).await;
+    bench.until(is_signed).await;
+    let after_first = bench.clock.now();
+    assert!(after_first.duration_since(now()) >= SignedDuration::from_secs(60));
+    bench.ask("second", |_| ()).await;
+    let second = |store: &Store| certificate(&store.csrs["second"]).is_some();
+    bench.until(second).await;
+    let waited = bench.clock.now().duration_since(after_first);
+    assert!(waited < SignedDuration::from_secs(30), "{waited}");
+}
+
+#[tokio::test]
+async fn old_requests_let_a_new_one_go_first() {
+    let bench = Bench::idle(Lab::start().await, vec![issuing()]).await;
+    for number in 0..8 {
+        bench
+            .ask(&format!("old-{number}"), |csr| {
+                let hours_ago = now() - SignedDuration::from_hours(5);
+                csr["metadata"]["creationTimestamp"] = json!(hours_ago.to_string());
+            })
+            .await;
+    }
+    bench.ask("z-new", |_| ()).await;
+    bench.controller();
+    bench
+        .until(|store| certificate(&store.csrs["z-new"]).is_some())
+        .await;
+    bench.server.change(|store| {
+        let old = store.csrs.values().filter(|csr| certificate(csr).is_some());
+        assert_eq!(old.count(), 1, "an old one was signed before");
+    });
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_of_the_api_server_s_ends_no_request() {
+    let bench = Bench::start().await;
+    bench
+        .ask("one", |csr| {
+            let hours_ago = now() - SignedDuration::from_hours(5);
+            csr["metadata"]["creationTimestamp"] = json!(hours_ago.to_string());
+        })
+        .await;
+    bench.until(is_signed).await;
+    bench
+        .server
+        .change(|store| assert_eq!(store.condition("Failed"), None));
+}
