@@ -52,6 +52,8 @@ pub struct CertificateStatus {
     pub window_start: Timestamp,
     /// When renewal begins.
     pub renew_at: Timestamp,
+    /// It was issued before a moment that everything is to be renewed after.
+    pub is_to_rotate: bool,
 }
 
 /// The states that volumes are counted by.

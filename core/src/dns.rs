@@ -1,12 +1,12 @@
 //! The two kinds of names in Kubernetes. Both are valid segments of a SPIFFE ID's path.
 
 /// Whether `text` is an RFC 1123 label, as names of namespaces are.
-pub(crate) fn is_label(text: &str) -> bool {
+pub fn is_label(text: &str) -> bool {
     text.len() <= 63 && is_part(text)
 }
 
 /// Whether `text` is an RFC 1123 subdomain, as names of most Kubernetes objects are.
-pub(crate) fn is_subdomain(text: &str) -> bool {
+pub fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_part)
 }
 

@@ -20,13 +20,14 @@ pub mod backoff;
 pub mod bundle_endpoint;
 pub mod conditions;
 pub mod config;
-mod dns;
+pub mod dns;
 pub mod issued;
 pub mod outcome;
 pub mod plan;
 pub mod pool;
 pub mod request;
 pub mod rotation;
+pub mod spread_rotation;
 pub mod trust;
 
 #[cfg(test)]

@@ -130,6 +130,7 @@ impl Bench {
         let root = root(&emulator);
         let trust_domain = TrustDomain::new(TRUST_DOMAIN).unwrap();
         let config = Arc::new(Config {
+            spread_rotation: None,
             certificates: CertificatePolicy {
                 pools: vec![Lab::pool("issuing-pool").parse().unwrap()],
                 algorithm,

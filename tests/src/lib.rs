@@ -66,6 +66,8 @@ pub struct Policy {
     pub rotation_window: u8,
     /// Ids of the fallback pools.
     pub fallbacks: Vec<String>,
+    /// The annotation `certagent.dev/rotate-after`.
+    pub rotate_after: Option<String>,
 }
 
 impl Default for Policy {
@@ -75,6 +77,7 @@ impl Default for Policy {
             validity: 60,
             rotation_window: 50,
             fallbacks: Vec::new(),
+            rotate_after: None,
         }
     }
 }
@@ -150,13 +153,18 @@ impl Lab {
             fallbacks += "\n      - ";
             fallbacks += &Self::pool(id);
         }
+        let annotations = policy
+            .rotate_after
+            .as_ref()
+            .map(|after| format!("\n  annotations: {{certagent.dev/rotate-after: {after:?}}}"));
+        let annotations = annotations.unwrap_or_default();
         self.write_config(
             "WorkloadCertificateConfig.yaml",
             &format!(
                 "apiVersion: security.cloud.google.com/v1
 kind: WorkloadCertificateConfig
 metadata:
-  name: default
+  name: default{annotations}
 spec:
   certificateAuthorityConfig:
     certificateAuthorityServiceConfig:

@@ -42,6 +42,7 @@ pub struct Metrics {
     pool_rate: Family<PoolLabel, Gauge<f64, AtomicU64>>,
     pool_throttled: Family<PoolLabel, Counter>,
     pool_away: Family<PoolLabel, Gauge>,
+    to_rotate: Gauge,
     nearest_expiry: Gauge<f64, AtomicU64>,
     config_valid: Gauge,
     trust: OnceLock<watch::Receiver<Arc<Trust>>>,
@@ -86,6 +87,12 @@ impl PoolLabel {
     }
 }
 
+/// Counts volumes.
+pub(crate) const VOLUMES: &str = "volumes";
+
+/// Counts what a spread rotation has still to renew.
+pub(crate) const TO_ROTATE: &str = "volumes_to_rotate";
+
 /// Every reason that [`crate::provision::ProvisionError::reason`] gives.
 pub(crate) const REASONS: [&str; 15] = [
     "busy",
@@ -126,6 +133,7 @@ impl Metrics {
             pool_rate: Family::default(),
             pool_throttled: Family::default(),
             pool_away: Family::default(),
+            to_rotate: Gauge::default(),
             nearest_expiry: Gauge::default(),
             config_valid: Gauge::default(),
             trust: OnceLock::new(),
@@ -138,7 +146,7 @@ impl Metrics {
 
     fn register(&mut self, version: &str) {
         let registry = &mut self.registry;
-        registry.register("volumes", "Volumes by state", self.volumes.clone());
+        registry.register(VOLUMES, "Volumes by state", self.volumes.clone());
         registry.register(
             "certificates_issued",
             "Certificates that were issued, checked and written",
@@ -187,6 +195,11 @@ impl Metrics {
             "pool_away",
             "1 while a pool has not answered for so long that others are asked first, else 0",
             self.pool_away.clone(),
+        );
+        registry.register(
+            TO_ROTATE,
+            "Volumes whose certificate was issued before the time in certagent.dev/rotate-after",
+            self.to_rotate.clone(),
         );
         registry.register(
             "nearest_expiry_seconds",
@@ -283,6 +296,12 @@ impl Metrics {
             });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        let to_rotate = statuses.iter().filter(|status| {
+            let certificate = status.certificate.as_ref();
+            certificate.is_some_and(|there| there.is_to_rotate)
+        });
+        let to_rotate = i64::try_from(to_rotate.count());
+        self.to_rotate.set(to_rotate.unwrap_or(i64::MAX));
         let ends = statuses
             .iter()
             .filter_map(|status| Some(status.certificate.as_ref()?.not_after));
@@ -372,11 +391,12 @@ mod tests {
         metrics.pool_away(&pool, false);
         metrics.admitted(&pool, SignedDuration::from_millis(2500), 25.0);
         metrics.throttled(&pool, 12.5);
-        let statuses = [
+        let mut statuses = [
             status("/a", Some(60), 0),
             status("/b", Some(90), 3),
             status("/c", None, 1),
         ];
+        statuses[1].certificate.as_mut().unwrap().is_to_rotate = true;
         let text = metrics.render(&statuses, at(20)).unwrap();
         // The order of label values within a family is not defined.
         let sorted = |text: &str| {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use metrics::Metrics;
+pub(crate) use metrics::{TO_ROTATE, VOLUMES};
 
 use crate::{clock::SharedClock, status::VolumeStatus};
 
@@ -219,6 +220,7 @@ pub(crate) mod fixture {
                 not_after: at(end),
                 window_start: at(end / 2),
                 renew_at: at(end / 2 + 3),
+                is_to_rotate: false,
             }),
             is_distrusted: false,
             rotations: 0,

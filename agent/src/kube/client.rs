@@ -115,7 +115,7 @@ fn kubeconfig(error: &InferConfigError) -> String {
 }
 
 /// An error with the causes that its own text leaves out.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -9,6 +9,7 @@ pub mod csi_driver;
 pub mod schema;
 mod trouble;
 
+pub(crate) use client::chain;
 pub use client::{ClientError, client, persons_client};
 pub use crds::{Foreign, Verdict};
 pub use csi_driver::{DriverObject, Tokens};

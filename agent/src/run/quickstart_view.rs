@@ -244,6 +244,7 @@ mod tests {
             not_after: at(60),
             window_start: at(30),
             renew_at: at(33),
+            is_to_rotate: false,
         }
     }
 

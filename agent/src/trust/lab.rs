@@ -59,6 +59,7 @@ pub(crate) fn some_roots() -> &'static [Certificate] {
 pub(crate) fn config(stores: &[(&str, &[TrustAnchor])]) -> Config {
     let store = |(name, anchors): &(&str, &[TrustAnchor])| (domain(name), anchors.to_vec());
     Config {
+        spread_rotation: None,
         certificates: CertificatePolicy {
             pools: vec![issuing()],
             algorithm: KeyAlgorithm::EcdsaP256,

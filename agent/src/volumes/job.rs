@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use certagent_core::{
     backoff,
-    rotation::{self, Step},
+    rotation::{self, CertState, Step},
+    spread_rotation::SpreadRotation,
 };
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -97,9 +98,13 @@ impl Volumes {
             return None;
         };
         let now = self.context.clock.now();
+        let rotation = job.saw.0.spread_rotation();
         let next = match (&outcome, job.not_before) {
             (Ok(Outcome::Untouched), Some(moment)) => moment,
-            (Ok(_), _) => quiet_until(&held, matches!(outcome, Ok(Outcome::Issued)), now),
+            (Ok(_), _) => {
+                let just_issued = matches!(outcome, Ok(Outcome::Issued));
+                quiet_until(&held, rotation, just_issued, now)
+            }
             (Err(error), _) => provision::next_attempt(error, job.failures + 1, &held, now),
         };
         let (prune, priority) = (held.prune(now), held.priority(now));
@@ -152,12 +157,14 @@ impl Volumes {
     /// live by now; the issuer remembers that for some minutes.
     async fn step(&self, held: &Held, now: Timestamp) -> Option<Step> {
         let state = held.cert_state()?;
-        let step = rotation::next(state, None, now);
+        let asked = self.context.config.borrow().spread_rotation();
+        let step = hastened(rotation::next(state, None, now), asked, state, now);
         let Step::CaEnding { .. } = step else {
             return Some(step);
         };
         let ca_until = provision::ca_until(&self.context, held).await;
-        Some(rotation::next(state, ca_until, now))
+        let step = rotation::next(state, ca_until, now);
+        Some(hastened(step, asked, state, now))
     }
 
     /// Brings what stands beside the certificate in line with what is in force. Gives whether the
@@ -216,12 +223,22 @@ impl Volumes {
     }
 }
 
+/// The step, where everybody may have been asked to renew ahead of time.
+fn hastened(step: Step, asked: Option<SpreadRotation>, state: &CertState, now: Timestamp) -> Step {
+    asked.map_or(step, |asked| asked.hasten(step, state, now))
+}
+
 /// When a volume without trouble is looked at next.
-fn quiet_until(held: &Held, just_issued: bool, now: Timestamp) -> Timestamp {
+fn quiet_until(
+    held: &Held,
+    asked: Option<SpreadRotation>,
+    just_issued: bool,
+    now: Timestamp,
+) -> Timestamp {
     let Some(state) = held.cert_state() else {
         return now;
     };
-    match rotation::next(state, None, now) {
+    match hastened(rotation::next(state, None, now), asked, state, now) {
         Step::Wait { until } => until,
         Step::CaEnding { at } => {
             if just_issued {

@@ -54,7 +54,7 @@ mod testing;
 pub use claims::{NODE_NAME, OPTIONAL_USAGE, POD_UID, USAGES};
 pub use denial::{Denial, MAX_MESSAGE_BYTES, Reason};
 pub use pkcs10::MAX_REQUEST_BYTES;
-pub use pod::POD_NAME;
+pub use pod::{NEEDED_BY, POD_NAME};
 pub use rate::{Rate, RateLimit};
 
 /// The reason of the condition `Approved`, as the guide shows it.

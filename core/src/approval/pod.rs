@@ -8,6 +8,10 @@ use crate::dns;
 /// The annotation of a request that names the pod; its namespace is the identity's.
 pub const POD_NAME: &str = "certagent.dev/pod-name";
 
+/// The annotation of a request for a pod that has a certificate already: when that one ends, as
+/// RFC 3339. Nobody checks it, and nothing is decided by it but who goes first.
+pub const NEEDED_BY: &str = "certagent.dev/needed-by";
+
 /// The first half of A7: there is a name to look for. It becomes part of a path of the API.
 pub(super) fn name(annotation: Option<&str>) -> Result<&str, Denial> {
     let name = annotation.ok_or_else(|| {

@@ -5,13 +5,15 @@
 //! 1. `yaml`: text to documents in which every value knows its line and column (`tree`).
 //! 2. `objects`: a document is a `WorkloadCertificateConfig`, a `TrustConfig` or a `Workload`.
 //! 3. `certificates`, `trust`, `workload`: the plain structs of what was typed, and how the
-//!    documents are decoded to them (`decode`: wrong types, unknown fields).
+//!    documents are decoded to them (`decode`: wrong types, unknown fields). `annotations`: what is
+//!    asked for beside them.
 //! 4. [`validate`]: the rules, as pure functions of these structs.
 //! 5. `whole`, `domains`: what can be said only with all objects at hand.
 //!
 //! Every step goes on after a problem, so that [`load`] reports all of them at once. The result,
 //! [`Config`], holds only what was checked.
 
+mod annotations;
 mod certificates;
 mod decode;
 mod domains;

@@ -10,8 +10,9 @@ use super::rule::Rule;
 use super::tree::{Node, Value};
 use super::validate::{self, ApiVersion, DeclaredWorkload};
 use super::yaml::Documents;
-use super::{Settings, Source, certificates, trust, workload};
+use super::{Settings, Source, annotations, certificates, trust, workload};
 use crate::dns;
+use crate::spread_rotation::SpreadRotation;
 
 const GOOGLE_VERSIONS: [&str; 2] = [
     "security.cloud.google.com/v1",
@@ -36,6 +37,7 @@ pub(super) struct FoundCertificates {
     /// The trust domain that `v1alpha1` names, and where.
     pub(super) trust_domain: Option<(TrustDomain, Place)>,
     pub(super) policy: Option<CertificatePolicy>,
+    pub(super) spread_rotation: Option<SpreadRotation>,
 }
 
 pub(super) struct FoundTrust {
@@ -219,6 +221,7 @@ impl<'s> Reading<'s> {
         let policy = checked(decoder, root, spec, |spec| {
             validate::certificates(spec, version, settings)
         });
+        let spread_rotation = annotations::spread_rotation(decoder, root);
         if let Some(first) = self.certificates.as_ref().map(|first| first.place) {
             self.second(first, place, root);
         } else {
@@ -226,6 +229,7 @@ impl<'s> Reading<'s> {
                 place,
                 trust_domain,
                 policy,
+                spread_rotation,
             });
         }
     }

@@ -8,12 +8,15 @@ use certagent_svid::{Certificate, TrustDomain};
 use crate::algorithm::KeyAlgorithm;
 use crate::bundle_endpoint::BundleEndpoint;
 use crate::pool::CaPoolName;
+use crate::spread_rotation::SpreadRotation;
 
 /// A whole configuration without errors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// From the `WorkloadCertificateConfig`.
     pub certificates: CertificatePolicy,
+    /// From the annotations of the `WorkloadCertificateConfig`; none without such.
+    pub spread_rotation: Option<SpreadRotation>,
     /// From the `TrustConfig`.
     pub trust: TrustPolicy,
     /// From the `Workload` documents, in the order in which they were read.

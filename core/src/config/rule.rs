@@ -57,6 +57,8 @@ pub enum Rule {
     InvalidAnchorCertificate,
     /// `spiffeTrustBundleEndpoint` is a URL that a bundle may come from.
     InvalidAnchorEndpoint,
+    /// `certagent.dev/rotate-after` is a time, and perhaps a span.
+    InvalidRotateAfter,
     /// What a `Workload` says; there are none in a cluster.
     InvalidWorkload,
     /// There are not more problems than can be listed.
@@ -93,6 +95,7 @@ impl Rule {
             Self::InvalidAnchorURI => "InvalidAnchorURI",
             Self::InvalidAnchorCertificate => "InvalidAnchorCertificate",
             Self::InvalidAnchorEndpoint => "InvalidAnchorEndpoint",
+            Self::InvalidRotateAfter => "InvalidRotateAfter",
             Self::InvalidWorkload => "InvalidWorkload",
             Self::TooManyProblems => "TooManyProblems",
         }

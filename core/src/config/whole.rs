@@ -29,12 +29,16 @@ pub(super) fn assemble(
         ..
     } = reading;
     let is_good = !report.has_errors();
+    let spread_rotation = certificates
+        .as_ref()
+        .and_then(|found| found.spread_rotation);
     let policies = certificates
         .and_then(|found| found.policy)
         .zip(trust.and_then(|found| found.policy))
         .filter(|_| is_good);
     let config = policies.map(|(certificates, trust)| Config {
         certificates,
+        spread_rotation,
         trust,
         workloads: workloads
             .into_iter()

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// What it answers, by path; what is not there is not found, `null` is forbidden, and `false` is of
-/// a kind that it does not know.
+/// a kind that it does not know. A text is what a pod answers.
 pub(in crate::inspect) type Answers = BTreeMap<String, Value>;
 
 #[derive(Clone)]
@@ -75,6 +75,7 @@ async fn answer(State(shared): State<Shared>, uri: Uri) -> Response {
     );
     match shared.answers.get(&key) {
         Some(Value::Null) => refusal(403, "Forbidden"),
+        Some(Value::String(text)) => text.clone().into_response(),
         Some(Value::Bool(_)) => (StatusCode::NOT_FOUND, "404 page not found").into_response(),
         Some(answer) => Json(answer).into_response(),
         None => refusal(404, "NotFound"),

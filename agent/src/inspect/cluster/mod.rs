@@ -21,6 +21,9 @@ pub(super) use requests::Reason;
 /// The namespace of everything that `deploy/` runs.
 pub(super) const NAMESPACE: &str = "certagent-system";
 
+/// The label of the drivers' pods.
+pub(super) const DRIVER_LABEL: &str = "app.kubernetes.io/name=certagent-node";
+
 /// What changes by itself is not a problem before it has lasted so long.
 pub(super) const SETTLING: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 

@@ -6,7 +6,8 @@ use k8s_openapi::api::{core::v1 as core, storage::v1::CSIDriver};
 
 use super::{
     super::cluster::{
-        ConfigObject, Controller, NAMESPACE, Permission, Request, Requests, Seen, version,
+        ConfigObject, Controller, DRIVER_LABEL, NAMESPACE, Permission, Request, Requests, Seen,
+        version,
     },
     objects::{Complaint, Driver, Mode, Pod},
 };
@@ -14,9 +15,6 @@ use crate::{
     kube::{Kind, Tokens},
     trust::rendered,
 };
-
-/// The label of the driver's pods in `deploy/node.yaml`.
-pub(super) const DRIVER_LABEL: &str = "app.kubernetes.io/name=certagent-node";
 
 /// More events of one pod are not read.
 const MOST_EVENTS: u32 = 500;

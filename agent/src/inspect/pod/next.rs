@@ -1,11 +1,11 @@
 //! What to do next about a pod: lines to paste into a shell, the most useful first.
 use super::{
     super::{
-        cluster::{self, State, Unseen, system},
+        cluster::{self, DRIVER_LABEL, State, Unseen, system},
         report::{Finding, NextStep, Skip},
         text::shell_word,
     },
-    facts::{Around, DRIVER_LABEL, Facts, Wanted},
+    facts::{Around, Facts, Wanted},
     objects::{Mode, Pod},
     report::{Check, CheckId, Evidence},
 };

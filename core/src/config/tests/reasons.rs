@@ -82,6 +82,10 @@ fn broken(rule: Rule) -> String {
             edited(ANCHOR, "spiffeTrustBundleEndpoint: http://partner.example")
         }
         Rule::InvalidWorkload => edited("namespace: default", "namespace: Default"),
+        Rule::InvalidRotateAfter => edited(
+            "metadata:\n  name: default\nspec:\n  certificateAuthorityConfig",
+            "metadata:\n  name: default\n  annotations: {certagent.dev/rotate-after: now}\nspec:\n  certificateAuthorityConfig",
+        ),
         Rule::TooManyProblems => edited(
             WINDOW,
             &(0..101).fold(String::new(), |all, n| format!("{all}x{n}: 1\n  ")),
@@ -89,7 +93,7 @@ fn broken(rule: Rule) -> String {
     }
 }
 
-const ALL: [Rule; 28] = [
+const ALL: [Rule; 29] = [
     Rule::Unreadable,
     Rule::InvalidObject,
     Rule::DuplicateObject,
@@ -116,6 +120,7 @@ const ALL: [Rule; 28] = [
     Rule::InvalidAnchorURI,
     Rule::InvalidAnchorCertificate,
     Rule::InvalidAnchorEndpoint,
+    Rule::InvalidRotateAfter,
     Rule::InvalidWorkload,
     Rule::TooManyProblems,
 ];

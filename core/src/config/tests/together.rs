@@ -67,6 +67,63 @@ fn the_whole_of_a_good_configuration_is_understood() {
     assert_eq!((&volume.owner, &volume.group), (&None, &None));
 }
 
+/// The objects with this text in the metadata of the first.
+fn with_metadata(text: &str) -> Loaded {
+    load_text(&GOOD.replacen("  name: default\n", &format!("  name: default\n{text}"), 1))
+}
+
+#[test]
+fn a_spread_rotation_is_asked_for_by_an_annotation() {
+    let asked = |text: &str| {
+        let loaded = with_metadata(text);
+        assert_eq!(loaded.problems, []);
+        loaded.config.unwrap().spread_rotation
+    };
+    assert_eq!(asked(""), None);
+    assert_eq!(asked("  annotations: {certagent.dev/other: x}\n"), None);
+    let plain = "  annotations:\n    certagent.dev/rotate-after: 2026-11-30T10:00:00Z\n";
+    let rotation = asked(plain).unwrap();
+    assert_eq!(rotation.from(), "2026-11-30T10:00:00Z".parse().unwrap());
+    // The API server knows who wrote what when; the newest counts.
+    let writer = |time: &str, name: &str| {
+        format!(
+            "  - time: {time}\n    fieldsV1: {{f:metadata: {{f:annotations: {{f:certagent.dev/{name}: {{}}}}}}}}\n"
+        )
+    };
+    let writers = [
+        writer("2026-11-30T12:00:00Z", "rotate-after"),
+        writer("2026-11-30T11:00:00Z", "rotate-after"),
+        writer("2026-11-30T13:00:00Z", "other"),
+    ];
+    let text = format!("{plain}  managedFields:\n{}", writers.concat());
+    let rotation = asked(&text).unwrap();
+    assert_eq!(rotation.from(), "2026-11-30T12:00:00Z".parse().unwrap());
+    let before = rotation.issued_before();
+    assert_eq!(before, "2026-11-30T10:00:00Z".parse().unwrap());
+}
+
+#[test]
+fn a_spread_rotation_that_cannot_be_read_warns_and_the_rest_is_used() {
+    for (value, message) in [
+        (
+            "soon",
+            "\"soon\" is not a time, so nothing is renewed ahead of its time",
+        ),
+        ("2026", "expected a text, found the number 2026"),
+    ] {
+        let text = format!("  annotations:\n    certagent.dev/rotate-after: {value}\n");
+        let loaded = with_metadata(&text);
+        assert_eq!(loaded.config.unwrap().spread_rotation, None);
+        let [problem] = &loaded.problems[..] else {
+            panic!("{}", lines(&loaded.problems));
+        };
+        assert!(problem.message.contains(message), "{problem}");
+        assert_eq!((problem.severity, problem.line), (Severity::Warning, 6));
+        let field = "metadata.annotations[certagent.dev/rotate-after]";
+        assert_eq!(problem.field.as_deref(), Some(field));
+    }
+}
+
 #[test]
 fn defaults_are_a_day_and_a_half_of_it() {
     let text = edited(

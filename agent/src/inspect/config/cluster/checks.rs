@@ -11,7 +11,8 @@ use super::{
         text::{clean, count, relative},
     },
     Cluster, ClusterWanted, Facts,
-    report::{Check, CheckId, Evidence, Object},
+    report::{Check, CheckId, Evidence, Object, Rotation},
+    rotation,
     tally::{self, Firsts, Tally},
 };
 use crate::{kube::Kind, trust::rendered};
@@ -34,6 +35,9 @@ pub(super) fn run(wanted: &ClusterWanted, facts: &Facts, now: Timestamp) -> (Vec
             evidence.kubernetes = version;
             told(&mut evidence, cluster);
             objects(&mut checks, cluster);
+            if !checks.blocks(CheckId::Objects) {
+                rotation(&mut checks, &mut evidence, cluster, now);
+            }
             if wanted.by_controller {
                 controller(&mut checks, cluster, now);
                 if !checks.blocks(CheckId::Objects) {
@@ -157,6 +161,17 @@ fn ready(checks: &mut Checks, cluster: &Cluster) {
         (None, Some(problem)) => checks.warned(id, problem),
         (None, None) => checks.passed(id, "the controller can use both objects as they are now"),
     }
+}
+
+/// What is to be renewed ahead of its time.
+fn rotation(checks: &mut Checks, evidence: &mut Evidence, cluster: &Cluster, now: Timestamp) {
+    let config = cluster.found.as_ref().ok();
+    let asked = config
+        .and_then(|found| found.config.as_ref())
+        .and_then(|config| config.spread_rotation);
+    let progress = cluster.rotation.as_ref();
+    rotation::judge(checks, asked, progress, now);
+    evidence.rotation = asked.map(|asked| Rotation::of(&asked, progress));
 }
 
 /// What nodes trust.

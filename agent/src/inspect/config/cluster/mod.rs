@@ -1,8 +1,10 @@
 //! The configuration of a cluster: its two objects, what the controller has made of them, and what
-//! has become of the nodes' requests. It asks the API server alone, no CA.
+//! has become of the nodes' requests. It asks the API server alone, no CA; of a spread rotation it
+//! has the API server ask the drivers.
 mod checks;
 mod next;
 mod report;
+mod rotation;
 mod tally;
 mod text;
 
@@ -17,6 +19,8 @@ use crate::{
     config::{ClusterConfig, Found},
     kube::Kind,
 };
+
+use rotation::Progress;
 
 pub(crate) use report::Report;
 
@@ -47,6 +51,8 @@ struct Cluster {
     found: Result<Found, String>,
     controller: Controller,
     requests: Seen<Requests>,
+    /// How far a spread rotation is; none if nobody asked for one.
+    rotation: Option<Seen<Progress>>,
 }
 
 /// Looks at the objects of a cluster. Without a client, the reason for that is told.
@@ -71,12 +77,19 @@ async fn gather(wanted: &ClusterWanted, client: Result<Client, String>) -> Facts
             Box::pin(Controller::look(&client)),
             Box::pin(Requests::look(&client, &wanted.signer, |_| true)),
         );
+        let config = found.as_ref().ok().and_then(|found| found.config.as_ref());
+        let asked = config.and_then(|config| config.spread_rotation);
+        let rotation = match asked {
+            Some(_) => Some(Progress::look(&client).await),
+            None => None,
+        };
         Ok(Cluster {
             version,
             objects: [certificates, trust],
             found,
             controller,
             requests,
+            rotation,
         })
     };
     Facts {

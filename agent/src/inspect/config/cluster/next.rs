@@ -1,7 +1,7 @@
 //! What to do next about a cluster's configuration: lines to paste into a shell.
 use super::{
     super::super::{
-        cluster::{self, Request, Unseen},
+        cluster::{self, DRIVER_LABEL, Request, Unseen},
         report::{Finding, NextStep, Skip},
         text::shell_word,
     },
@@ -47,6 +47,10 @@ pub(super) fn steps(facts: &Facts, cause: &Check, evidence: &Evidence) -> Vec<Ne
             steps.push(cluster::controller_log(None));
             steps
         }
+        CheckId::Rotation => vec![cluster::system(
+            "what do the drivers say of their renewals?",
+            &format!("logs --selector {DRIVER_LABEL} --tail=-1 --prefix"),
+        )],
         CheckId::OtherNodes | CheckId::Approvals | CheckId::Signatures | CheckId::Refusals => {
             of_request(facts, cause.id, evidence)
         }

@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use certagent_core::config::Problem;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
         report::{self, CheckName, Subject},
         roots::Root,
     },
+    rotation::Progress,
     tally::Tally,
     text,
 };
@@ -67,6 +69,8 @@ pub(crate) enum CheckId {
     Signatures,
     /// None was denied or given up lately.
     Refusals,
+    /// What is to be renewed ahead of its time, is.
+    Rotation,
 }
 
 impl CheckName for CheckId {
@@ -81,6 +85,7 @@ impl CheckName for CheckId {
         Self::Approvals,
         Self::Signatures,
         Self::Refusals,
+        Self::Rotation,
     ];
 
     fn as_str(self) -> &'static str {
@@ -95,6 +100,7 @@ impl CheckName for CheckId {
             Self::Approvals => "approvals",
             Self::Signatures => "signatures",
             Self::Refusals => "refusals",
+            Self::Rotation => "rotation",
         }
     }
 
@@ -102,7 +108,7 @@ impl CheckName for CheckId {
         match self {
             Self::ApiServer => &[],
             Self::Objects | Self::Controller | Self::OtherNodes => &[Self::ApiServer],
-            Self::Ready | Self::RenderedRoots => &[Self::ApiServer, Self::Objects],
+            Self::Ready | Self::RenderedRoots | Self::Rotation => &[Self::ApiServer, Self::Objects],
             Self::RootsValidity => &[Self::ApiServer, Self::Objects, Self::RenderedRoots],
             Self::Approvals | Self::Signatures | Self::Refusals => {
                 &[Self::ApiServer, Self::OtherNodes]
@@ -125,6 +131,19 @@ pub(crate) struct Evidence {
     /// What nodes trust, by trust domain.
     pub(super) rendered_roots: BTreeMap<String, Vec<Root>>,
     pub(super) requests: Option<Tally>,
+    /// What is to be renewed ahead of its time; none if nothing is.
+    pub(super) rotation: Option<Rotation>,
+}
+
+/// A spread rotation.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Rotation {
+    pub(super) issued_before: Timestamp,
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
+    /// None if the drivers could not be asked.
+    pub(super) progress: Option<Progress>,
 }
 
 /// One object, and what the controller says of it.

@@ -113,6 +113,7 @@ impl Known {
                 ],
                 is_cut: false,
             }),
+            rotation: None,
         };
         Self {
             wanted: ClusterWanted {

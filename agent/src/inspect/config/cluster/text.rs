@@ -31,6 +31,7 @@ pub(super) fn summary(report: &Report) -> &'static str {
         CheckId::Approvals => "requests are not decided",
         CheckId::Signatures => "certificates are not signed",
         CheckId::Refusals => "requests were denied or failed",
+        CheckId::Rotation => "not everything was renewed ahead of its time",
     }
 }
 
@@ -103,6 +104,11 @@ pub(super) fn evidence(report: &Report) -> Vec<(&'static str, String)> {
                 lines.push(("", format!("{name}: {}", reasons(counts))));
             }
         }
+    }
+    if let Some(rotation) = &evidence.rotation {
+        lines.push(("rotation", rotation.to_string()));
+        let progress = rotation.progress.as_ref();
+        lines.extend(progress.map(|progress| ("", progress.to_string())));
     }
     lines
 }

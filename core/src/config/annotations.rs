@@ -1,0 +1,51 @@
+//! What is asked for by annotations of an object, beside its `spec`.
+use jiff::Timestamp;
+
+use super::{
+    decode::Decoder,
+    problem::FieldProblem,
+    rule::Rule,
+    tree::{Node, Value},
+};
+use crate::spread_rotation::{ALLOWED, ROTATE_AFTER, SpreadRotation};
+
+/// The spread rotation that the object asks for. What cannot be read is told and left out: an
+/// annotation never keeps a `spec` from being used.
+pub(super) fn spread_rotation(decoder: &mut Decoder, root: &Node) -> Option<SpreadRotation> {
+    let metadata = root.get("metadata")?;
+    let asked = metadata.get("annotations")?.get(ROTATE_AFTER)?;
+    let read = match text(asked) {
+        Some(text) => SpreadRotation::parse(text, written_at(metadata)).map_err(|e| e.to_string()),
+        None => Err(format!("expected a text, found {}", asked.describe())),
+    };
+    read.map_err(|message| {
+        let field = format!("metadata.annotations[{ROTATE_AFTER}]");
+        let message = format!("{message}, so nothing is renewed ahead of its time");
+        let problem = FieldProblem::warning(Rule::InvalidRotateAfter, field, message);
+        let problem = problem.allowed(ALLOWED);
+        decoder.problems.push((asked.location, problem));
+    })
+    .ok()
+}
+
+/// When the annotation was put there, as an API server notes it for whoever manages the field.
+fn written_at(metadata: &Node) -> Option<Timestamp> {
+    let Value::Seq(managers) = &metadata.get("managedFields")?.value else {
+        return None;
+    };
+    let times = managers.iter().filter_map(|manager| {
+        let fields = manager.get("fieldsV1")?.get("f:metadata")?;
+        fields
+            .get("f:annotations")?
+            .get(&format!("f:{ROTATE_AFTER}"))?;
+        text(manager.get("time")?)?.parse().ok()
+    });
+    times.max()
+}
+
+fn text(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
