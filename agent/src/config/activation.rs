@@ -33,13 +33,10 @@ impl Activation {
     /// expects better may try again with what it says next.
     pub(crate) fn start(
         settings: &Settings,
-        state: &Arc<StateDir>,
+        keeper: Keeper,
         metrics: Arc<Metrics>,
         found: Found,
     ) -> Result<(Self, watch::Receiver<Arc<ActiveConfig>>), BadConfig> {
-        let keeper = Keeper {
-            state: Arc::clone(state),
-        };
         let Found {
             sources,
             problems,
@@ -73,13 +70,10 @@ impl Activation {
     /// reason `why`, says nothing yet. None if there is no such configuration.
     pub(crate) fn resume(
         settings: &Settings,
-        state: &Arc<StateDir>,
+        keeper: Keeper,
         metrics: Arc<Metrics>,
         why: &str,
     ) -> Option<(Self, watch::Receiver<Arc<ActiveConfig>>)> {
-        let keeper = Keeper {
-            state: Arc::clone(state),
-        };
         let (config, in_force) = keeper.earlier(settings)?;
         warn!("the last good configuration, of an earlier start, is used meanwhile: {why}");
         let seen = Seen {
@@ -213,11 +207,20 @@ fn say_problems(problems: &[Problem]) {
 }
 
 /// Keeps the last good configuration in the state directory.
-struct Keeper {
+pub(crate) struct Keeper {
     state: Arc<StateDir>,
+    /// What others have kept elsewhere, at least as new.
+    elsewhere: Option<Vec<Source>>,
 }
 
 impl Keeper {
+    pub(crate) fn new(state: &Arc<StateDir>, elsewhere: Option<Vec<Source>>) -> Self {
+        Self {
+            state: Arc::clone(state),
+            elsewhere,
+        }
+    }
+
     fn kept(&self) -> Option<Vec<Source>> {
         match self.state.load_last_good() {
             Ok(text) => text.as_deref().and_then(last_good::decode),
@@ -230,8 +233,12 @@ impl Keeper {
 
     /// What an earlier process kept, if it is still good.
     fn earlier(&self, settings: &Settings) -> Option<(Config, Vec<Source>)> {
-        let found = Found::check(self.kept()?, settings);
-        Some((found.config?, found.sources))
+        let good = |sources: Vec<Source>| {
+            let found = Found::check(sources, settings);
+            Some((found.config?, found.sources))
+        };
+        let elsewhere = self.elsewhere.clone().and_then(good);
+        elsewhere.or_else(|| good(self.kept()?))
     }
 
     /// The agent works without, so a failure is only told.

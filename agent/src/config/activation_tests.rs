@@ -91,7 +91,12 @@ impl Cluster {
         text: &str,
     ) -> Result<(Activation, watch::Receiver<Arc<ActiveConfig>>), BadConfig> {
         let metrics = Arc::clone(&self.metrics);
-        Activation::start(&Settings::default(), &self.state, metrics, found(text))
+        Activation::start(
+            &Settings::default(),
+            Keeper::new(&self.state, None),
+            metrics,
+            found(text),
+        )
     }
 
     fn metrics(&self) -> String {

@@ -9,12 +9,17 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use serde_json::json;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{ActiveConfig, BadConfig, Found, JudgedObject, activation::Activation, judged};
+use super::{
+    ActiveConfig, BadConfig, Found, JudgedObject,
+    activation::{Activation, Keeper},
+    judged,
+    object::{self, NAME, object, source},
+};
 use crate::{
     admin::Metrics,
     clock::SharedClock,
@@ -22,9 +27,6 @@ use crate::{
     trust::rendered,
     volume::StateDir,
 };
-
-/// The name that counts. There can be others only where the definitions are not ours.
-const NAME: &str = "default";
 
 /// What brings the two kinds into a cluster.
 const MANIFEST: &str = "crds.yaml";
@@ -46,6 +48,8 @@ pub struct ClusterState {
     pub problem: Option<String>,
     /// The API server was asked a moment ago, and may answer any moment.
     pub is_settling: bool,
+    /// What is active as it is kept at both objects; none as long as nothing is, or if it is too large.
+    pub last_good: Option<Arc<Value>>,
     /// The trust that the controller has rendered last; none before it has for the first time.
     pub rendered: Option<Arc<TrustPolicy>>,
     /// Each object that is there, as it was judged last; none before both were asked for. Whoever
@@ -106,11 +110,6 @@ pub(crate) fn objects_of(client: Client, kind: Kind) -> Api<DynamicObject> {
     Api::all_with(client, &resource)
 }
 
-/// An object's name for people.
-fn object(kind: Kind) -> String {
-    format!("{}/{NAME}", kind.name())
-}
-
 fn events(client: Client, kind: Kind) -> impl Stream<Item = (Kind, Event)> {
     watcher::watch_object(objects_of(client, kind), NAME)
         .default_backoff()
@@ -146,6 +145,10 @@ struct Follower {
     judged: BTreeMap<Kind, JudgedObject>,
     activation: Option<(Activation, watch::Receiver<Arc<ActiveConfig>>)>,
     has_tried_earlier: bool,
+    /// The last good objects as the controller has kept them at one of the two.
+    kept: Option<Vec<Source>>,
+    /// What is in force by now, in that form.
+    last_good: Option<Arc<Value>>,
     rendered: Option<Arc<TrustPolicy>>,
     sender: watch::Sender<ClusterState>,
 }
@@ -218,6 +221,8 @@ impl Follower {
             judged: BTreeMap::new(),
             activation: None,
             has_tried_earlier: false,
+            kept: None,
+            last_good: None,
             rendered: None,
             sender,
         };
@@ -255,8 +260,8 @@ impl Follower {
         match event {
             Ok(object) => {
                 self.objects.observe(kind, object.as_ref());
-                if let (Kind::Trust, Some(object)) = (kind, &object) {
-                    self.take_rendered(object);
+                if let Some(object) = &object {
+                    self.take_status(kind, object);
                 }
                 if let Some(found) = self.objects.found(&self.settings) {
                     self.activate(found);
@@ -267,9 +272,17 @@ impl Follower {
         self.publish();
     }
 
-    /// What was rendered stays when an object is written anew, or wrongly.
-    fn take_rendered(&mut self, object: &DynamicObject) {
-        match rendered::parse(object.data.get("status")) {
+    /// What was kept or rendered stays when an object is written anew, or wrongly.
+    fn take_status(&mut self, kind: Kind, object: &DynamicObject) {
+        let status = object.data.get("status");
+        if self.activation.is_none() {
+            let kept = status.and_then(object::from_status);
+            self.kept = kept.or(self.kept.take());
+        }
+        if kind == Kind::Certificates {
+            return;
+        }
+        match rendered::parse(status) {
             Ok(None) => {}
             Ok(Some(policy)) => {
                 if self.rendered.as_deref() != Some(&policy) {
@@ -295,8 +308,8 @@ impl Follower {
             activation.take(found);
             return;
         }
-        let metrics = Arc::clone(&self.metrics);
-        match Activation::start(&self.settings, &self.state, metrics, found) {
+        let (keeper, metrics) = (self.keeper(), Arc::clone(&self.metrics));
+        match Activation::start(&self.settings, keeper, metrics, found) {
             Ok(activation) => self.activation = Some(activation),
             Err(BadConfig { .. }) => self.metrics.config_valid(false),
         }
@@ -309,9 +322,13 @@ impl Follower {
         }
         self.has_tried_earlier = true;
         let why = self.problem().unwrap_or_default();
-        let metrics = Arc::clone(&self.metrics);
-        self.activation = Activation::resume(&self.settings, &self.state, metrics, &why);
+        let (keeper, metrics) = (self.keeper(), Arc::clone(&self.metrics));
+        self.activation = Activation::resume(&self.settings, keeper, metrics, &why);
         self.publish();
+    }
+
+    fn keeper(&self) -> Keeper {
+        Keeper::new(&self.state, self.kept.clone())
     }
 
     /// Everything that there is to say now.
@@ -343,12 +360,18 @@ impl Follower {
         *certificates == Seen::Unknown || *trust == Seen::Unknown
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let in_force = self.activation.as_ref();
+        let last_good = in_force.and_then(|(one, _)| object::to_status(one.in_force()));
+        if self.last_good.as_deref() != last_good.as_ref() {
+            self.last_good = last_good.map(Arc::new);
+        }
         let active = self.activation.as_ref();
         let now = ClusterState {
             active: active.map(|(_, active)| Arc::clone(&active.borrow())),
             problem: self.problem(),
             is_settling: !self.has_tried_earlier,
+            last_good: self.last_good.clone(),
             rendered: self.rendered.clone(),
             objects: self.judged.clone(),
         };
@@ -367,29 +390,6 @@ impl Follower {
             before.clone_from(&now);
             is_new
         });
-    }
-}
-
-/// The object as a file would have it, without what only the API server writes.
-fn source(kind: Kind, there: &DynamicObject) -> Source {
-    let generation = there.metadata.generation;
-    let generation = generation.map_or_else(String::new, |one| format!(" (generation {one})"));
-    let mut text = json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": kind.name(),
-        "metadata": {"name": there.metadata.name},
-    });
-    // So it is known later which object, and which form of it, is in force.
-    if let (Some(uid), Some(generation)) = (&there.metadata.uid, there.metadata.generation) {
-        text["metadata"]["uid"] = uid.as_str().into();
-        text["metadata"]["generation"] = generation.into();
-    }
-    if let Some(spec) = there.data.get("spec") {
-        text["spec"] = spec.clone();
-    }
-    Source {
-        name: format!("{}{generation}", object(kind)),
-        text: text.to_string(),
     }
 }
 

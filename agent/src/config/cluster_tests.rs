@@ -1,9 +1,10 @@
 use std::io;
 
-use certagent_core::conditions::InForce;
+use certagent_core::{conditions::InForce, spread_rotation::ROTATE_AFTER};
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::core::Status;
-use serde_json::Value;
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
@@ -149,6 +150,51 @@ fn an_error_names_object_generation_and_field_but_no_line() {
     };
     let state = cluster.apply(Kind::Certificates, 3, &right);
     assert_eq!((validity(&state), state.problem), (7200, None));
+}
+
+#[test]
+fn what_the_cluster_keeps_of_a_good_pair_is_enough_for_whoever_starts() {
+    let kept = Lab::new().start().both().last_good.unwrap();
+    // Another machine, another directory: one object is gone, the other wrong.
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    let wrong = Fixture {
+        window: 100,
+        ..fixture()
+    };
+    let mut object = object(Kind::Certificates, 7, &wrong);
+    object.data["status"]["lastGood"] = (*kept).clone();
+    cluster.event(Kind::Certificates, Ok(Some(object)));
+    let state = cluster.event(Kind::Trust, Ok(None));
+    assert_eq!(validity(&state), 3600);
+    assert!(state.problem.unwrap().contains("rotationWindowPercentage"));
+    let judged = &state.objects[&Kind::Certificates];
+    assert_eq!(judged.in_force, InForce::Generation(1));
+    assert_eq!(state.last_good, Some(kept), "it stays kept");
+}
+
+#[test]
+fn an_annotation_is_followed_from_when_it_was_written() {
+    let lab = Lab::new();
+    let mut cluster = lab.start();
+    let rotation = |state: &ClusterState| state.active.as_ref().unwrap().spread_rotation();
+    assert_eq!(rotation(&cluster.both()), None);
+    let mut annotated = object(Kind::Certificates, 1, &fixture());
+    let annotations = annotated.annotations_mut();
+    annotations.insert(ROTATE_AFTER.to_owned(), "2026-11-30T10:00:00Z".to_owned());
+    let name = format!("f:{ROTATE_AFTER}");
+    let fields = json!([
+        {"manager": "other", "time": "2026-11-30T13:00:00Z", "fieldsV1": {"f:spec": {}}},
+        {"manager": "kubectl-annotate", "time": "2026-11-30T12:00:00Z",
+            "fieldsV1": {"f:metadata": {"f:annotations": {name: {}}}}},
+    ]);
+    *annotated.managed_fields_mut() = serde_json::from_value(fields).unwrap();
+    let state = cluster.event(Kind::Certificates, Ok(Some(annotated)));
+    assert_eq!(state.problem, None);
+    let from = rotation(&state).unwrap().from();
+    assert_eq!(from, "2026-11-30T12:00:00Z".parse().unwrap());
+    cluster.apply(Kind::Certificates, 1, &fixture());
+    assert_eq!(rotation(&cluster.state.borrow()), None);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use certagent_core::{
     conditions::InForce,
     config::{Problem, Source},
 };
-use serde_json::Value;
 
+use super::object::{Stamp, kind, stamp};
 use crate::kube::Kind;
 
 /// An object that is there, and what the rules say of it.
@@ -20,13 +20,6 @@ pub struct JudgedObject {
     pub problems: Vec<Problem>,
     /// Which form of it is active now.
     pub in_force: InForce,
-}
-
-/// Object and form.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    uid: String,
-    generation: i64,
 }
 
 /// Every object among the sources that were looked at. `in_force` is what the active
@@ -60,20 +53,4 @@ pub(super) fn judge(
         Some((kind, judged))
     };
     looked_at.iter().filter_map(judged).collect()
-}
-
-/// Sources of a cluster are JSON, and an earlier version kept them without what is asked for here.
-fn stamp(source: &Source) -> Option<Stamp> {
-    let object: Value = serde_json::from_str(&source.text).ok()?;
-    let metadata = object.get("metadata")?;
-    Some(Stamp {
-        uid: metadata.get("uid")?.as_str()?.to_owned(),
-        generation: metadata.get("generation")?.as_i64()?,
-    })
-}
-
-fn kind(source: &Source) -> Option<Kind> {
-    let object: Value = serde_json::from_str(&source.text).ok()?;
-    let name = object.get("kind")?.as_str()?;
-    Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }

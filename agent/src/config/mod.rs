@@ -1,18 +1,22 @@
 //! The configuration that is active, and how it follows its source.
 //!
 //! `files` reads files and directories, `reload` watches them, `cluster` follows the objects of a
-//! cluster, `judged` what is to be told at each of them, `activation` makes active what is good, `last_good` keeps what worked last over a
-//! restart. What the objects mean is decided in `certagent_core::config`.
+//! cluster, `judged` what is to be told at each of them; `object` is what such an object is as a source.
+//! `activation` makes active what is good, `last_good` keeps what worked last over a restart. What the objects mean is decided in `certagent_core::config`.
 mod activation;
 mod cluster;
 mod files;
 mod judged;
 mod last_good;
+mod object;
 mod reload;
 
 use std::{collections::BTreeSet, fmt::Display, sync::Arc};
 
-use certagent_core::config::{CertificatePolicy, Config, Problem, Workload};
+use certagent_core::{
+    config::{CertificatePolicy, Config, Problem, Workload},
+    spread_rotation::SpreadRotation,
+};
 
 pub(crate) use cluster::objects_of;
 pub use cluster::{ClusterConfig, ClusterState};
@@ -31,6 +35,11 @@ pub struct ActiveConfig {
 }
 
 impl ActiveConfig {
+    /// What is to be renewed ahead of its time.
+    pub fn spread_rotation(&self) -> Option<SpreadRotation> {
+        self.config.spread_rotation
+    }
+
     /// The same with the first pool alone: for whoever leaves the choice of the pool to the
     /// controller, and only has to name one.
     #[must_use]
@@ -63,6 +72,14 @@ fn list(problems: &[Problem]) -> String {
 fn changes(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     policy_changes(&old.certificates, &new.certificates, &mut changes);
+    if let Some(rotation) = new
+        .spread_rotation
+        .filter(|one| old.spread_rotation != Some(*one))
+    {
+        changes.push(rotation.to_string());
+    } else if old.spread_rotation != new.spread_rotation {
+        changes.push("nothing is renewed ahead of its time any more".to_owned());
+    }
     if old.trust != new.trust {
         let names = |config: &Config| -> BTreeSet<String> {
             config

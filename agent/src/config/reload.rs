@@ -18,7 +18,10 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{ActiveConfig, BadConfig, ConfigFiles, Found, activation::Activation};
+use super::{
+    ActiveConfig, BadConfig, ConfigFiles, Found,
+    activation::{Activation, Keeper},
+};
 use crate::{admin::Metrics, clock::SharedClock, volume::StateDir};
 
 /// Filesystems that give no events, and directories that appear later, are looked at so often.
@@ -45,7 +48,8 @@ impl ConfigFiles {
     ) -> Result<watch::Receiver<Arc<ActiveConfig>>, BadConfig> {
         let (watcher, wake) = Watched::new(self.paths());
         let found = self.load();
-        let (activation, receiver) = Activation::start(self.settings(), state, metrics, found)?;
+        let (activation, receiver) =
+            Activation::start(self.settings(), Keeper::new(state, None), metrics, found)?;
         let follower = Follower {
             files: self,
             activation,

@@ -104,7 +104,7 @@ struct Interrupted;
 impl Task {
     fn new(settings: Settings) -> Self {
         Self {
-            writer: Writer::new(settings.client.clone(), settings.instance.clone()),
+            writer: Writer::new(settings.client.clone(), &settings.instance),
             settings,
             trust: None,
             renderer: None,
@@ -223,7 +223,7 @@ impl Task {
             let fields = form.map(|form| (render::FIELD, form));
             Desired {
                 said,
-                fields: fields.into_iter().collect(),
+                fields: fields.into_iter().chain(last_good(state)).collect(),
             }
         };
         let sender = &self.settings.rendered;
@@ -252,7 +252,7 @@ impl Task {
         let now = self.settings.clock.now();
         let desire = |_: &Value| Desired {
             said: Some(said.clone()),
-            fields: Vec::new(),
+            fields: last_good(state).into_iter().collect(),
         };
         self.writer
             .write(Kind::Certificates, judged, now, desire, |_| ())
@@ -407,6 +407,12 @@ impl Subject {
             (Err(error), _) => Look::Refuses(error),
         }
     }
+}
+
+/// What is in force, for whoever starts while an object is not good.
+fn last_good(state: &ClusterState) -> Option<(&'static str, Value)> {
+    let form = state.last_good.as_ref()?;
+    Some(("lastGood", (**form).clone()))
 }
 
 /// The next value. Whoever has no more to say is not heard of again.

@@ -16,6 +16,7 @@ use certagent_core::{
     plan::{self, IssuePlan, PlanError},
     request::{PreparedRequest, SubjectMode},
     rotation::{self, CertState},
+    spread_rotation::SpreadRotation,
 };
 use certagent_credentials::Snapshot;
 use certagent_svid::{
@@ -262,6 +263,7 @@ impl Held {
         Behalf {
             caller: self.caller.clone(),
             priority: self.priority(now),
+            needed_by: self.cert_state().map(|state| state.not_after),
             pod: self.pod.clone(),
         }
     }
@@ -271,12 +273,7 @@ impl Held {
         let Some(state) = self.cert_state() else {
             return Priority::New;
         };
-        let near = (rotation::usable(state) / 10).min(SignedDuration::from_mins(10));
-        if state.not_after.duration_since(now) < near {
-            Priority::NearExpiry
-        } else {
-            Priority::Routine
-        }
+        Priority::of_renewal(state.not_after, rotation::usable(state), now)
     }
 
     /// What rotation asks of the certificate; none without one.
@@ -284,8 +281,10 @@ impl Held {
         self.certificate.as_ref().map(|installed| &installed.state)
     }
 
-    /// What people see of the certificate.
-    pub fn certificate_status(&self) -> Option<CertificateStatus> {
+    /// What people see of the certificate, where everybody may have been `asked` to renew ahead of
+    /// time.
+    pub fn certificate_status(&self, asked: Option<SpreadRotation>) -> Option<CertificateStatus> {
+        let hastened = |there: &Installed| asked.and_then(|asked| asked.due(&there.state));
         self.certificate.as_ref().map(|there| CertificateStatus {
             serial: there.serial.clone(),
             key: there.key,
@@ -293,7 +292,11 @@ impl Held {
             issued_at: there.state.issued_at,
             not_after: there.state.not_after,
             window_start: rotation::window_start(&there.state),
-            renew_at: rotation::due(&there.state),
+            renew_at: hastened(there).map_or_else(
+                || rotation::due(&there.state),
+                |hastened| hastened.min(rotation::due(&there.state)),
+            ),
+            is_to_rotate: hastened(there).is_some(),
         })
     }
 

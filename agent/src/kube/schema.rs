@@ -18,6 +18,10 @@ pub struct WorkloadCertificateConfigStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Both objects as they were when they were good last: what is used while one is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub last_good: Vec<LastGood>,
 }
 
 /// The `status` of a `TrustConfig`.
@@ -28,6 +32,10 @@ pub struct TrustConfigStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Both objects as they were when they were good last: what is used while one is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub last_good: Vec<LastGood>,
     /// The roots that the trust stores stand for. The controller fetches them, because nodes need
     /// not be able to reach where they come from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,6 +67,25 @@ pub struct Condition {
     /// The `metadata.generation` that was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+/// One of the two objects, as it was when both were good last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastGood {
+    /// Its kind.
+    pub kind: String,
+    /// Its `metadata.uid`: an object of the same name may be another one.
+    pub uid: String,
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// Its `spec`.
+    #[schemars(schema_with = "any_object")]
+    pub spec: Value,
+}
+
+fn any_object(_: &mut schemars::SchemaGenerator) -> Schema {
+    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// The roots of one trust domain.
