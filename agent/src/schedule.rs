@@ -1,7 +1,7 @@
 //! When each volume is looked at next, the urgent before the others.
 use std::collections::{BTreeSet, HashMap};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::volume::VolumeId;
 
@@ -19,6 +19,16 @@ pub enum Priority {
 impl Priority {
     /// All of them, the most urgent first.
     pub const ALL: [Self; 3] = [Self::NearExpiry, Self::New, Self::Routine];
+
+    /// Of a certificate that ends then and lives so long.
+    pub fn of_renewal(ends: Timestamp, lives: SignedDuration, now: Timestamp) -> Self {
+        let near = (lives / 10).min(SignedDuration::from_mins(10));
+        if ends.duration_since(now) < near {
+            Self::NearExpiry
+        } else {
+            Self::Routine
+        }
+    }
 
     /// Its place in [`Priority::ALL`].
     pub(crate) fn index(self) -> usize {

@@ -19,8 +19,9 @@ use crate::{
     provision::FIRST_BUDGET,
 };
 
-/// What every pool's name begins with.
-const POOL_PREFIX: &str = "//privateca.googleapis.com/";
+/// What stands before the pool that is asked next, at the end of what is said of a delay. It is all
+/// that a process leaves for the next one.
+const AT: &str = ", at ";
 
 /// One attempt, and what is known from those before it.
 #[derive(Debug)]
@@ -58,10 +59,7 @@ impl Progress {
 
     /// What an earlier process left since `begun`: the pool that it asked last stands in what it said.
     pub(super) fn resumed(said: Option<&str>, begun: Timestamp, now: Timestamp) -> Self {
-        let pool = said.and_then(|said| {
-            let start = said.rfind(POOL_PREFIX)?;
-            said.get(start..)?.split_whitespace().next()?.parse().ok()
-        });
+        let pool = said.and_then(told_pool);
         Self {
             turn: pool.map(|pool| (pool, now)),
             is_open: true,
@@ -226,7 +224,47 @@ impl Progress {
     }
 }
 
+/// What is said of a delay: why, and when (at once, if nothing is said) which pool is asked next.
+pub(super) fn tell(why: &str, next: Option<Timestamp>, pool: Option<&CaPoolName>) -> String {
+    let when = next.map_or_else(|| "at once".to_owned(), |next| format!("at {next:.0}"));
+    let place = pool.map_or_else(String::new, |pool| format!("{AT}{pool}"));
+    format!("{why}; it is tried again {when}{place}")
+}
+
+/// The pool in what was said.
+pub(super) fn told_pool(said: &str) -> Option<CaPoolName> {
+    said.rsplit_once(AT)?.1.parse().ok()
+}
+
 /// A pool has had its time.
 pub(super) fn is_spent(since: Timestamp, now: Timestamp) -> bool {
     now >= since.saturating_add(FIRST_BUDGET).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_that_is_asked_next_can_be_read_back_from_what_is_said() {
+        let name = |id| {
+            format!(
+                "//privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/{id}"
+            )
+        };
+        let pool: CaPoolName = name("next").parse().unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let why = format!(
+            "nobody answers at {}, at last, at {}",
+            name("one"),
+            name("two")
+        );
+        for next in [None, Some(now)] {
+            let said = tell(&why, next, Some(&pool));
+            assert_eq!(told_pool(&said), Some(pool.clone()), "{said}");
+            let said = tell("nobody answers", next, None);
+            assert_eq!(told_pool(&said), None, "{said}");
+        }
+        assert_eq!(told_pool(""), None);
+    }
 }

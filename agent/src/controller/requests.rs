@@ -37,8 +37,9 @@ use tracing::{error, info, warn};
 use super::{
     Authority,
     csrs::{self, Csrs, WriteError},
+    facts,
     news::News,
-    progress::Progress,
+    progress::{self, Progress},
     sign::{self, Attempt, Order, Waiting},
 };
 use crate::{admin::Metrics, clock::SharedClock, config::ClusterState, kube::Trouble};
@@ -374,6 +375,7 @@ impl Requests {
         let order = Order {
             wanted,
             csr_pem: &String::from_utf8_lossy(&csr.spec.request.0),
+            priority: facts::priority(csr, self.validity(), self.clock.now()),
             config: &active,
             rendered: &rendered,
             authority: &authority,
@@ -409,20 +411,16 @@ impl Requests {
         let active = self.config.borrow().active.clone();
         let pools = active.map(|active| active.config.certificates.pools.clone());
         let pools = pools.unwrap_or_default();
-        let pool = progress.next_pool(&pools).map(ToString::to_string);
+        let pool = progress.next_pool(&pools);
         let is_said = csrs::said(&csr).is_some_and(|said| {
             said.reason == waiting.reason
                 && now.duration_since(said.at) < SAY_AGAIN
-                && pool
-                    .as_ref()
-                    .is_none_or(|pool| said.message.ends_with(pool))
+                && (pool.is_none() || progress::told_pool(said.message).as_ref() == pool)
         });
         if is_said {
             return Ok(csr);
         }
-        let when = next.map_or_else(|| "at once".to_owned(), |next| format!("at {next:.0}"));
-        let place = pool.map_or_else(String::new, |pool| format!(", at {pool}"));
-        let message = format!("{}; it is tried again {when}{place}", waiting.message);
+        let message = progress::tell(&waiting.message, next, pool);
         let _permit = self.calls.acquire().await;
         Ok(self.csrs.say(csr, waiting.reason, &message, now).await?)
     }

@@ -69,6 +69,8 @@ pub(super) struct Waiting {
 pub(super) struct Order<'a> {
     pub(super) wanted: &'a Wanted,
     pub(super) csr_pem: &'a str,
+    /// Who goes first while a pool's quota is used up.
+    pub(super) priority: Priority,
     pub(super) config: &'a ActiveConfig,
     pub(super) rendered: &'a TrustBundles,
     pub(super) authority: &'a Authority,
@@ -199,7 +201,8 @@ async fn buy(
     let Ready { plan, bundle } = ready;
     let behalf = Behalf {
         caller: Caller::Agent,
-        priority: Priority::New,
+        priority: order.priority,
+        needed_by: None,
         pod: None,
     };
     let issuer = &order.authority.issuer;

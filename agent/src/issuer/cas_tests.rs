@@ -329,6 +329,7 @@ fn behalf() -> Behalf {
     Behalf {
         caller: Caller::Agent,
         priority: Priority::New,
+        needed_by: None,
         pod: None,
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use certagent_core::{
-    approval::{OPTIONAL_USAGE, POD_NAME, USAGES},
+    approval::{NEEDED_BY, OPTIONAL_USAGE, POD_NAME, USAGES},
     issued::RawChain,
     outcome::Class,
     plan::IssuePlan,
@@ -15,7 +15,7 @@ use certagent_core::{
 };
 use certagent_svid::TrustBundle;
 use futures::{StreamExt as _, future::BoxFuture, pin_mut};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     ByteString,
     api::certificates::v1::{
@@ -157,15 +157,22 @@ impl CsrIssuer {
     async fn certificate(
         &self,
         request: &PreparedRequest,
-        pod: Option<&PodRecord>,
+        behalf: &Behalf,
     ) -> Result<RawChain, CsrTrouble> {
-        let pod = pod.ok_or(CsrTrouble::NoPod)?;
-        let wanted = self.object(request, pod);
+        let pod = behalf.pod.as_ref().ok_or(CsrTrouble::NoPod)?;
+        let wanted = self.object(request, pod, behalf.needed_by);
         let there = self.make(&wanted).await?;
         self.decided(there).await
     }
 
-    fn object(&self, request: &PreparedRequest, pod: &PodRecord) -> CertificateSigningRequest {
+    fn object(
+        &self,
+        request: &PreparedRequest,
+        pod: &PodRecord,
+        needed_by: Option<Timestamp>,
+    ) -> CertificateSigningRequest {
+        let mut annotations = BTreeMap::from([(POD_NAME.to_owned(), pod.name.clone())]);
+        annotations.extend(needed_by.map(|end| (NEEDED_BY.to_owned(), end.to_string())));
         let mut usages = USAGES.map(str::to_owned).to_vec();
         if encipherment(request.plan.algorithm) {
             usages.push(OPTIONAL_USAGE.to_owned());
@@ -174,7 +181,7 @@ impl CsrIssuer {
             metadata: ObjectMeta {
                 name: Some(request.certificate_id.clone()),
                 labels: Some(BTreeMap::from([(OURS.0.to_owned(), OURS.1.to_owned())])),
-                annotations: Some(BTreeMap::from([(POD_NAME.to_owned(), pod.name.clone())])),
+                annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
             spec: CertificateSigningRequestSpec {
@@ -358,13 +365,17 @@ impl Issuer for CsrIssuer {
         })))
     }
 
+    fn csr<'a>(&self, request: &'a PreparedRequest) -> Option<&'a str> {
+        Some(&request.certificate_id)
+    }
+
     fn issue<'a>(
         &'a self,
         request: &'a PreparedRequest,
         behalf: &'a Behalf,
     ) -> BoxFuture<'a, Result<RawChain, IssueError>> {
         Box::pin(async move {
-            let certificate = self.certificate(request, behalf.pod.as_ref()).await;
+            let certificate = self.certificate(request, behalf).await;
             certificate.map_err(|trouble| {
                 IssueError::Csr(Box::new(CsrError {
                     pool: request.pool.clone(),

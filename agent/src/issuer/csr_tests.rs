@@ -33,6 +33,7 @@ fn behalf() -> Behalf {
     Behalf {
         caller: Caller::Agent,
         priority: Priority::New,
+        needed_by: Some("2026-11-21T13:00:00Z".parse().unwrap()),
         pod: Some(PodRecord {
             uid: UID.to_owned(),
             name: "cart-7d9f".to_owned(),
@@ -126,7 +127,8 @@ async fn an_object_is_made_with_what_the_controller_has_to_know() {
         assert_eq!(meta["name"], bench.request.certificate_id);
         assert_eq!(
             meta["annotations"],
-            json!({"certagent.dev/pod-name": "cart-7d9f"})
+            json!({"certagent.dev/pod-name": "cart-7d9f",
+                "certagent.dev/needed-by": "2026-11-21T13:00:00Z"})
         );
         let spec = &csr["spec"];
         assert_eq!(spec["signerName"], SIGNER);

@@ -31,6 +31,8 @@ pub struct Behalf {
     pub caller: Caller,
     /// Who goes first when a pool is busy.
     pub priority: Priority,
+    /// When the certificate that there is ends; none without one.
+    pub needed_by: Option<Timestamp>,
     /// The pod, where the volume is one's.
     pub pod: Option<PodRecord>,
 }
@@ -67,6 +69,11 @@ pub trait Issuer: Send + Sync + 'static {
     /// nobody else may for a while.
     fn may_probe(&self, _pool: &CaPoolName) -> bool {
         false
+    }
+
+    /// The `CertificateSigningRequest` by which it asks; none if it asks a pool.
+    fn csr<'a>(&self, _request: &'a PreparedRequest) -> Option<&'a str> {
+        None
     }
 
     /// One attempt with exactly these bytes and ids, and the adoption of our own certificate if

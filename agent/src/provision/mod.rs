@@ -85,13 +85,12 @@ pub enum ProvisionError {
         pace: Pace,
     },
     /// What the CA gave is refused.
-    #[error(
-        "{pool} sent a certificate that is refused: {reason}{}",
-        next_step(reason)
-    )]
+    #[error("{}", refused(pool, csr.as_deref(), reason))]
     Check {
         /// The pool.
         pool: CaPoolName,
+        /// The `CertificateSigningRequest` that it stands in; none if the pool sent it itself.
+        csr: Option<String>,
         /// Why.
         reason: Box<CheckError>,
     },
@@ -142,10 +141,21 @@ impl ProvisionError {
     }
 }
 
-/// What follows a reason that does not say itself what to do.
-fn next_step(reason: &CheckError) -> String {
+/// With what to do, where the reason does not say so itself.
+fn refused(pool: &CaPoolName, csr: Option<&str>, reason: &CheckError) -> String {
+    if let Some(csr) = csr {
+        // The controller writes none that it has not checked in the same way.
+        return format!(
+            "the status of the CertificateSigningRequest {csr} has a certificate that is refused: \
+             {reason}; look who wrote it there (kubectl get csr {csr} -o yaml --show-managed-fields): \
+             unless it was the controller, somebody else may write certificates for our signer. If \
+             it was, compare the clocks of its node and of this one, and the versions of controller \
+             and driver"
+        );
+    }
     let step = reason.next_step();
-    step.map_or_else(String::new, |step| format!("; {step}"))
+    let step = step.map_or_else(String::new, |step| format!("; {step}"));
+    format!("{pool} sent a certificate that is refused: {reason}{step}")
 }
 
 /// When to try again after a failure: the rules of the kind of failure, spread upward by the

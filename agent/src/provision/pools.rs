@@ -50,6 +50,7 @@ enum Failed {
     /// What came is refused. What becomes of the request is decided already, unless it may heal.
     Check {
         pool: CaPoolName,
+        csr: Option<String>,
         reason: Box<CheckError>,
         request: Option<PreparedRequest>,
     },
@@ -106,6 +107,7 @@ pub(super) async fn buy(
             }
             Failed::Check {
                 pool,
+                csr,
                 reason,
                 request,
             } => {
@@ -116,6 +118,7 @@ pub(super) async fn buy(
                 }
                 let error = ProvisionError::Check {
                     pool: pool.clone(),
+                    csr,
                     reason,
                 };
                 (pool, moves_on, error)
@@ -193,6 +196,7 @@ async fn try_pool(
         Err(reason) => Box::new(reason),
     };
     let pool = request.pool.clone();
+    let csr = context.issuer.csr(&request).map(str::to_owned);
     let request = if may_heal(&reason) {
         pending::note_sold(held, request.clone());
         Some(request)
@@ -202,6 +206,7 @@ async fn try_pool(
     };
     Err(Failed::Check {
         pool,
+        csr,
         reason,
         request,
     })

@@ -152,7 +152,7 @@ impl Requests {
         Ok(approved)
     }
 
-    fn validity(&self) -> Duration {
+    pub(super) fn validity(&self) -> Duration {
         let config = self.config.borrow();
         let validity = config
             .active

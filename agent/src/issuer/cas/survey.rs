@@ -63,6 +63,7 @@ impl CasIssuer {
         let behalf = Behalf {
             caller: Caller::Agent,
             priority: Priority::Routine,
+            needed_by: None,
             pod: None,
         };
         let preflight = self.preflight(plan, pool, bundle, &behalf).await?;
