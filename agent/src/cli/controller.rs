@@ -52,11 +52,11 @@ pub(crate) struct ControllerArgs {
     pub(crate) quota_share: u8,
     /// The namespace that the Lease is in
     #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
-    #[arg(default_value = "certagent-system", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(default_value = "certagent-system", value_parser = value::namespace)]
     pub(crate) namespace: String,
     /// The Lease by which one of several replicas works
     #[arg(long, value_name = "NAME", env = "CERTAGENT_LEASE_NAME")]
-    #[arg(default_value = "certagent-controller", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(default_value = "certagent-controller", value_parser = value::object)]
     pub(crate) lease_name: String,
     /// What no other replica is called [default: the name of this machine]
     #[arg(long, value_name = "NAME", env = "POD_NAME")]

@@ -113,6 +113,18 @@ fn a_wrong_command_line_is_a_usage_error_that_names_what_was_probably_meant() {
             "controller --trust-domain a.b --signer-name kubernetes.io/kubelet-serving",
             "Kubernetes' own",
         ),
+        (
+            "controller --trust-domain a.b --requester system:serviceaccount:a_b:c",
+            "system:serviceaccount:NAMESPACE:NAME",
+        ),
+        (
+            "controller --trust-domain a.b --namespace a.b",
+            "name of a namespace",
+        ),
+        (
+            "controller --trust-domain a.b --lease-name ../b",
+            "a name that Kubernetes allows",
+        ),
         ("inspect pod", "<NAMESPACE/NAME>"),
         ("inspect pod cart", "shop/cart-7d9f"),
         ("inspect pod a/b/c", "shop/cart-7d9f"),

@@ -3,6 +3,7 @@ use std::{path::PathBuf, time::Duration};
 
 use certagent_core::{
     algorithm::KeyAlgorithm,
+    dns,
     pool::{CaPoolName, CaPoolNameError},
 };
 use certagent_svid::{SpiffeId, TrustDomain};
@@ -58,6 +59,16 @@ pub(super) enum ValueError {
     /// Not a service account as a user.
     #[error("a node driver is a service account: system:serviceaccount:NAMESPACE:NAME")]
     Requester,
+    /// Not the name of a namespace.
+    #[error(
+        "not the name of a namespace: 1 to 63 of a-z, 0-9 and -, with a letter or digit at both ends"
+    )]
+    Namespace,
+    /// Not the name of an object.
+    #[error(
+        "not a name that Kubernetes allows: 1 to 253 of a-z, 0-9, - and ., with a letter or digit at both ends"
+    )]
+    Object,
     /// An empty path.
     #[error("an empty path; name a file or directory")]
     EmptyPath,
@@ -77,20 +88,8 @@ pub(crate) struct PodName {
 
 /// Namespace and name, as the API server takes them: they become parts of a path.
 pub(super) fn pod(text: &str) -> Result<PodName, ValueError> {
-    let is_part = |part: &str| {
-        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !part.is_empty()
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-            && part.chars().all(is_plain)
-    };
     match text.split_once('/') {
-        Some((namespace, name))
-            if namespace.len() <= 63
-                && is_part(namespace)
-                && name.len() <= 253
-                && name.split('.').all(is_part) =>
-        {
+        Some((namespace, name)) if dns::is_label(namespace) && dns::is_subdomain(name) => {
             Ok(PodName {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
@@ -117,12 +116,24 @@ pub(super) fn signer(text: &str) -> Result<String, ValueError> {
     }
 }
 
+/// The name of a namespace.
+pub(super) fn namespace(text: &str) -> Result<String, ValueError> {
+    let is_one = dns::is_label(text);
+    is_one.then(|| text.to_owned()).ok_or(ValueError::Namespace)
+}
+
+/// The name of an object, as of most kinds.
+pub(super) fn object(text: &str) -> Result<String, ValueError> {
+    let is_one = dns::is_subdomain(text);
+    is_one.then(|| text.to_owned()).ok_or(ValueError::Object)
+}
+
 /// A service account as the API server calls it as a user.
 pub(super) fn requester(text: &str) -> Result<String, ValueError> {
     let parts: Vec<_> = text.split(':').collect();
     match parts.as_slice() {
         ["system", "serviceaccount", namespace, name]
-            if !namespace.is_empty() && !name.is_empty() =>
+            if dns::is_label(namespace) && dns::is_subdomain(name) =>
         {
             Ok(text.to_owned())
         }

@@ -9,7 +9,6 @@ use kube::{
 };
 use tracing::debug;
 
-use super::write::shortened;
 use crate::kube::{GROUP, Kind, VERSION, answer};
 
 /// Writes events.
@@ -25,6 +24,9 @@ struct Outage {
     /// Why, once that was told.
     told: Option<&'static str>,
 }
+
+/// The longest note of an event, in bytes. An API server takes 1024.
+const LONGEST_NOTE: usize = 1000;
 
 /// Nothing is an outage that is over so soon, or that only some requests meet.
 const LEAST: SignedDuration = SignedDuration::from_secs(10);
@@ -77,7 +79,8 @@ impl News {
         }
         let note = format!("certificates wait: {message}");
         let kind = EventType::Warning;
-        self.tell(&config(), kind, reason, "Sign", &note).await;
+        self.tell(&object(Kind::Certificates), kind, reason, "Sign", &note)
+            .await;
     }
 
     /// Something was signed: told if it was told that nothing is.
@@ -89,17 +92,28 @@ impl News {
         if let Some(reason) = outage.told {
             let note = format!("certificates are signed again, after {reason}");
             let (kind, reason) = (EventType::Normal, "SigningAgain");
-            self.tell(&config(), kind, reason, "Sign", &note).await;
+            self.tell(&object(Kind::Certificates), kind, reason, "Sign", &note)
+                .await;
         }
     }
 }
 
-/// Whose events they are that concern all pods.
-fn config() -> ObjectReference {
+/// One of the two objects, to tell something about.
+pub(super) fn object(kind: Kind) -> ObjectReference {
     ObjectReference {
         api_version: Some(format!("{GROUP}/{VERSION}")),
-        kind: Some(Kind::Certificates.name().to_owned()),
+        kind: Some(kind.name().to_owned()),
         name: Some("default".to_owned()),
         ..ObjectReference::default()
     }
+}
+
+/// A note of an event, as long as one may be.
+fn shortened(text: &str) -> String {
+    let end = (0..=LONGEST_NOTE.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or_default())
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -68,6 +68,7 @@ impl Bench {
         let rendered = watch::Sender::new(trust.borrow().bundles().clone());
         let (sender, authority) = watch::channel(Some(Authority { issuer, trust }));
         let config = Config {
+            spread_rotation: None,
             certificates: CertificatePolicy {
                 pools,
                 algorithm: KeyAlgorithm::EcdsaP256,

@@ -276,7 +276,6 @@ async fn a_missing_permission_is_a_condition_and_one_event_and_so_is_its_end() {
     let store = bench.api.now();
     let event = &store.events[2];
     assert_eq!(event["type"], "Warning");
-    assert_eq!(event["metadata"]["namespace"], "default");
     assert_eq!(event["reportingInstance"], "controller-0");
     assert_eq!(event["regarding"]["uid"], uid(Certificates));
 }

@@ -1,17 +1,15 @@
 //! Puts a status into the API server, and an event beside it when readiness changes.
 use certagent_core::conditions::{READY, Statement, WARNING, follow, told};
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{core::v1::ObjectReference, events::v1::Event},
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
-};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams},
+    runtime::events::EventType,
 };
 use serde_json::{Value, json};
-use tracing::warn;
 
+use super::news::{self, News};
 use crate::{
     config::{JudgedObject, objects_of},
     kube::{Kind, Trouble, answer},
@@ -22,12 +20,6 @@ const MANAGER: &str = "certagent-controller";
 
 /// The name of the objects.
 const NAME: &str = "default";
-
-/// Where events of objects without a namespace go.
-const EVENTS: &str = "default";
-
-/// The longest note of an event, in bytes. An API server takes 1024.
-const LONGEST_NOTE: usize = 1000;
 
 /// So often a write is tried that others come before.
 const ATTEMPTS: u32 = 4;
@@ -55,13 +47,16 @@ pub(super) enum Written {
 /// Writes the status of both objects.
 pub(super) struct Writer {
     client: Client,
-    /// The process, among several that may write.
-    instance: String,
+    news: News,
 }
 
 impl Writer {
-    pub(super) fn new(client: Client, instance: String) -> Self {
-        Self { client, instance }
+    /// `instance` is the process, among several that may write.
+    pub(super) fn new(client: Client, instance: &str) -> Self {
+        Self {
+            news: News::new(client.clone(), instance),
+            client,
+        }
     }
 
     /// Looks at the object and, if it is the one that was `judged`, makes its status what `desire`
@@ -103,7 +98,7 @@ impl Writer {
             };
             seen(written.data.get("status").unwrap_or(&Value::Null));
             if let Some(after) = &after {
-                self.tell(kind, judged, &before, after, now).await;
+                self.tell(kind, judged, &before, after).await;
             }
             return Ok(Written::Right);
         }
@@ -145,14 +140,7 @@ impl Writer {
     /// An event, if readiness or its reason changed. The status in the cluster remembers what was
     /// told, so that nothing is told again, by another process neither. A lost one is only logged:
     /// the condition says the same.
-    async fn tell(
-        &self,
-        kind: Kind,
-        judged: &JudgedObject,
-        before: &[Value],
-        after: &[Value],
-        now: Timestamp,
-    ) {
+    async fn tell(&self, kind: Kind, judged: &JudgedObject, before: &[Value], after: &[Value]) {
         if told(before, READY) == told(after, READY) {
             return;
         }
@@ -161,44 +149,17 @@ impl Writer {
         };
         let note = after.iter().find(|one| one["type"] == READY);
         let note = note.and_then(|one| one["message"].as_str());
-        let event = Event {
-            metadata: ObjectMeta {
-                generate_name: Some(format!("{NAME}-")),
-                namespace: Some(EVENTS.to_owned()),
-                ..ObjectMeta::default()
-            },
-            action: Some("Judge".to_owned()),
-            event_time: Some(MicroTime(now)),
-            note: note.map(shortened),
-            reason: Some(reason.to_owned()),
-            regarding: Some(ObjectReference {
-                api_version: Some(format!("{}/{}", crate::kube::GROUP, crate::kube::VERSION)),
-                kind: Some(kind.name().to_owned()),
-                name: Some(NAME.to_owned()),
-                uid: Some(judged.uid.clone()),
-                ..ObjectReference::default()
-            }),
-            reporting_controller: Some(MANAGER.to_owned()),
-            reporting_instance: Some(self.instance.clone()),
-            type_: Some(
-                if status == "True" {
-                    "Normal"
-                } else {
-                    "Warning"
-                }
-                .to_owned(),
-            ),
-            ..Event::default()
+        let about = ObjectReference {
+            uid: Some(judged.uid.clone()),
+            ..news::object(kind)
         };
-        let events: Api<Event> = Api::namespaced(self.client.clone(), EVENTS);
-        let created = answer(events.create(&PostParams::default(), &event)).await;
-        if let Err(trouble) = created {
-            warn!(
-                kind = kind.name(),
-                ?trouble,
-                "an event could not be written; the condition stands in the object"
-            );
-        }
+        let type_ = if status == "True" {
+            EventType::Normal
+        } else {
+            EventType::Warning
+        };
+        let note = note.unwrap_or_default();
+        self.news.tell(&about, type_, reason, "Judge", note).await;
     }
 }
 
@@ -222,14 +183,4 @@ fn patch(
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
     (!changed.is_empty()).then(|| changed.into())
-}
-
-/// A note of an event, as long as one may be.
-pub(super) fn shortened(text: &str) -> String {
-    let end = (0..=LONGEST_NOTE.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
-    text.get(..end.unwrap_or_default())
-        .unwrap_or_default()
-        .to_owned()
 }
