@@ -213,6 +213,17 @@ fn the_controller_may_do_what_it_does_and_nothing_else() {
 }
 
 #[test]
+fn the_policy_keeps_requests_away_that_are_too_long_to_be_read() {
+    let policy = documents("controller.yaml").into_iter();
+    let mut policy = policy.filter(|document| document["kind"] == "ValidatingAdmissionPolicy");
+    let policy: ValidatingAdmissionPolicy = strict(&policy.next().unwrap());
+    let rules = policy.spec.unwrap().validations.unwrap();
+    let longest = certagent_core::approval::MAX_REQUEST_BYTES;
+    let rule = format!("size(object.spec.request) <= {longest}");
+    assert!(rules.iter().any(|one| one.expression == rule));
+}
+
+#[test]
 fn the_driver_and_its_directories_have_one_name_everywhere() {
     let node = daemon_set(false);
     let pod = node.spec.template.spec.unwrap();
