@@ -70,6 +70,44 @@ by_way_of_the_controller_a_pod_gets_its_certificate() {
   fi
 }
 
+# A token of the driver's service account that is bound to a pod on the node: NODE.
+node_token() {
+  k -n "$ours" get pod "driver-on-$1" >/dev/null 2>&1 || k -n "$ours" apply -f - >&2 <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: driver-on-$1}
+spec:
+  nodeName: $1
+  serviceAccountName: certagent-node
+  automountServiceAccountToken: false
+  tolerations: [{operator: Exists}]
+  containers: [{name: none, image: cluster.local/busybox:1, imagePullPolicy: Never, command: [sleep, "1000000"]}]
+YAML
+  k -n "$ours" create token certagent-node --bound-object-kind Pod --bound-object-name "driver-on-$1"
+}
+
+# A kubeconfig with nothing but a token.
+kubeconfig_of() {
+  cat <<YAML
+apiVersion: v1
+kind: Config
+clusters: [{name: lab, cluster: {server: "https://127.0.0.1:443", certificate-authority: $STATE/pki/ca.pem}}]
+users: [{name: user, user: {token: $1}}]
+contexts: [{name: lab, context: {cluster: lab, user: user}}]
+current-context: lab
+YAML
+}
+
+# Everything of deploy/ but the pods: processes of this machine are in their place.
+without_pods() {
+  k apply -f "$root/deploy/crds.yaml" -f "$root/deploy/csidriver.yaml"
+  k wait --for=condition=Established --timeout=30s \
+    crd/workloadcertificateconfigs.security.cloud.google.com crd/trustconfigs.security.cloud.google.com
+  cat "$root/deploy/node.yaml" <(echo ---) "$root/deploy/controller.yaml" >"$work/all.yaml"
+  k create --dry-run=client -o json -f "$work/all.yaml" |
+    jq 'select(.kind != "DaemonSet" and .kind != "Deployment")' | k apply -f -
+}
+
 set_pool() {
   k patch workloadcertificateconfig default --type merge \
     -p "{\"spec\": {\"certificateAuthorityConfig\": {\"certificateAuthorityServiceConfig\": {\"endpointURI\": \"$1\"}}}}"
@@ -145,129 +183,6 @@ a_bad_object_says_what_is_wrong_and_the_good_one_stays_in_force() {
     fail 'two key algorithms were taken'
 }
 
-# --- the table, by real requests with real tokens -------------------------------------------------
-
-# A token of the driver's service account that is bound to a pod on the node: NODE.
-node_token() {
-  k -n "$ours" get pod "driver-on-$1" >/dev/null 2>&1 || k -n "$ours" apply -f - >&2 <<YAML
-apiVersion: v1
-kind: Pod
-metadata: {name: driver-on-$1}
-spec:
-  nodeName: $1
-  serviceAccountName: certagent-node
-  automountServiceAccountToken: false
-  tolerations: [{operator: Exists}]
-  containers: [{name: none, image: cluster.local/busybox:1, imagePullPolicy: Never, command: [sleep, "1000000"]}]
-YAML
-  k -n "$ours" create token certagent-node --bound-object-kind Pod --bound-object-name "driver-on-$1"
-}
-
-# A request as the driver makes it: NAME [KEY=VALUE...] with
-#   pod= uid= uri= usages= subject= san= key= digest=     where it differs
-request() {
-  local name=$1 setting pod=web-pod uid uri="spiffe://$trust_domain/ns/default/sa/web" subject='' san='' key=ec digest=sha256
-  local usages='[digital signature, server auth, client auth]'
-  shift
-  uid=$(uid_of web-pod)
-  for setting in "$@"; do local "${setting%%=*}=${setting#*=}"; done
-  case $key in
-    ec) openssl ecparam -name prime256v1 -genkey -noout -out "$work/$name.key" ;;
-    *) openssl genrsa -out "$work/$name.key" "$key" 2>/dev/null ;;
-  esac
-  openssl req -new -key "$work/$name.key" -"$digest" -subj "${subject:-/CN=$uid}" \
-    -addext "subjectAltName=${san:-URI:$uri}" >"$work/$name.csr"
-  cat <<YAML
-apiVersion: certificates.k8s.io/v1
-kind: CertificateSigningRequest
-metadata: {name: $name, annotations: {certagent.dev/pod-name: $pod}}
-spec:
-  signerName: $signer
-  usages: $usages
-  request: $(base64 -w0 "$work/$name.csr")
-YAML
-}
-
-# Sends it with this token: TOKEN NAME [KEY=VALUE...]
-send() {
-  local token=$1
-  shift
-  request "$@" | as "$token" create -f -
-}
-# kubectl with nothing but a token.
-as() {
-  local token=$1
-  shift
-  enter kubectl --kubeconfig /dev/null --server "$(k config view -o 'jsonpath={.clusters[0].cluster.server}')" \
-    --certificate-authority "$STATE/pki/ca.pem" --token "$token" "$@"
-}
-denied_as() { k get csr "$1" -o json | jq -e --arg reason "$2" '.status.conditions[]? | select(.type == "Denied") | .reason == $reason'; }
-is_signed() { [ -n "$(k get csr "$1" -o 'jsonpath={.status.certificate}')" ]; }
-
-# Sends one that breaks a rule, and waits for the denial: REASON NAME [KEY=VALUE...]
-refused() {
-  local reason=$1
-  shift
-  send "$token" "$@"
-  await 10 "the denial of $1" denied_as "$1" "$reason"
-}
-
-each_rule_of_the_table_is_a_denial_of_its_own() {
-  local token other before
-  k apply -f - <<'YAML'
-apiVersion: v1
-kind: Node
-metadata: {name: other-node}
-YAML
-  create web-pod
-  ready web-pod
-  create bare volume=no
-  ready bare
-  k create serviceaccount another 2>/dev/null || true
-  before=$(issued)
-  token=$(node_token lab-node)
-  other=$(node_token other-node)
-  # A0 to A12 hold.
-  send "$token" table-good
-  await 10 'its certificate' is_signed table-good
-  # A1 and A2: the policy refuses before anybody is asked.
-  request table-a1 | k create -f - 2>"$work/refusal" && fail 'anybody may ask'
-  grep -F 'only the service account certagent-node' "$work/refusal" || fail "$(cat "$work/refusal")"
-  send "$(k -n "$ours" create token certagent-node)" table-a2 2>"$work/refusal" && fail 'a token without a node may ask'
-  grep -F 'does not say on which node' "$work/refusal" || fail "$(cat "$work/refusal")"
-  # Without the policy the controller says the same.
-  k delete validatingadmissionpolicybinding certagent-requests
-  await 10 'the end of the policy' without_policy
-  await 10 'the denial' denied_as without-policy UnknownRequester
-  send "$(k -n "$ours" create token certagent-node)" table-a2
-  await 10 'the denial' denied_as table-a2 NoNodeClaim
-  refused UsagesNotAllowed table-a3 'usages=[digital signature, client auth]'
-  refused BadRequest table-a4-weak key=1024
-  refused BadRequest table-a4-sha1 digest=sha1
-  refused NamesNotAllowed table-a5-dns "san=URI:spiffe://$trust_domain/ns/default/sa/web,DNS:web.example"
-  refused NamesNotAllowed table-a5-subject "subject=/O=x/CN=$(uid_of web-pod)"
-  refused WrongIdentity table-a6 uri=spiffe://other.example/ns/default/sa/web
-  refused PodNotFound table-a7 pod=nobody
-  refused PodNotFound table-a7-uid uid=00000000-0000-4000-8000-000000000000
-  token=$other refused PodOnOtherNode table-a8
-  refused WrongServiceAccount table-a9 "uri=spiffe://$trust_domain/ns/default/sa/another"
-  refused PodDidNotAsk table-a10 pod=bare "uid=$(uid_of bare)"
-  k get events -o json | jq -e '[.items[] | select(.reason == "PodOnOtherNode" and .type == "Warning"
-    and .involvedObject.name == "web-pod")] | length == 1' || fail 'the alarm is no event at the pod'
-  # Approved by hand is not approved by the rules.
-  k delete validatingadmissionpolicy certagent-requests
-  request by-hand | sed 's/^spec:/spec:/' | k create -f -
-  await 10 'the denial' denied_as by-hand UnknownRequester
-  [ "$(issued)" = $((before + 1)) ] || fail "$(csrs | jq -r '.items[] | select(.status.certificate) | .metadata.name')"
-  k apply -f "$work/controller-policy.yaml" 2>/dev/null || fill_in controller.yaml Deployment "--ca-endpoint=$emulator"
-  k -n "$ours" delete pod driver-on-lab-node driver-on-other-node --force --grace-period=0
-  k delete node other-node
-  remove web-pod bare
-}
-
-# The policy is gone when this one comes through.
-without_policy() { request without-policy | k create -f -; }
-
 # WRITE_GOLDEN=1 writes down what is so now.
 what_driver_and_controller_may_do_is_what_stands_here() {
   local account
@@ -295,6 +210,25 @@ while_the_ca_is_away_the_request_waits_and_heals() {
 says_why() {
   k get csr "$(csr_of "$1")" -o json | jq -e --arg reason "$2" '.status.conditions[]
     | select(.type == "Issued") | .status == "False" and .reason == $reason'
+}
+
+# It stops while five certificates are signed, for longer than a Lease lasts.
+while_the_api_server_is_away_requests_wait_and_heal() {
+  local before asked number server
+  before=$(($(sold) - $(issued)))
+  asked=$(creates)
+  set_faults '{"fault": "latency", "delayMillis": 4000, "on": "CreateCertificate"}'
+  for number in $(seq 5); do pod "cut-off-$number"; done | k apply -f -
+  await 30 'the requests for their certificates' more_creates_than $((asked + 4))
+  server=$(enter pgrep -xf '.*/kube-apiserver .*')
+  enter kill -STOP "$server"
+  sleep 16
+  heal
+  enter kill -CONT "$server"
+  k wait --for=condition=Ready --timeout=120s pod $(seq -f 'cut-off-%g' 5)
+  for number in $(seq 5); do check_files "cut-off-$number" "spiffe://$trust_domain/ns/default/sa/web"; done
+  [ "$(($(sold) - $(issued)))" = "$before" ] || fail "sold $(sold), in requests $(issued), before that $before more"
+  remove $(seq -f 'cut-off-%g' 5)
 }
 
 the_controller_is_killed_while_it_signs_and_the_other_takes_over() {

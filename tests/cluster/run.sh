@@ -31,8 +31,13 @@ readonly all=(
   what_driver_and_controller_may_do_is_what_stands_here
   through_the_controller_it_rotates_twice_at_60_s
   a_bad_object_says_what_is_wrong_and_the_good_one_stays_in_force
+  each_rule_of_the_objects_is_said_where_people_look
   each_rule_of_the_table_is_a_denial_of_its_own
+  a_pod_that_asks_too_often_waits_and_gets_it_later
+  a_pod_with_the_longest_name_gets_its_certificate
+  a_certificate_of_somebody_else_is_refused_by_the_node
   while_the_ca_is_away_the_request_waits_and_heals
+  while_the_api_server_is_away_requests_wait_and_heal
   the_controller_is_killed_while_it_signs_and_the_other_takes_over
   fifty_pods_at_once_come_through_the_controller
   after_the_controller_nothing_is_left
@@ -57,6 +62,10 @@ done
 . "$here/scenarios.sh"
 # shellcheck source=tests/cluster/controller.sh
 . "$here/controller.sh"
+# shellcheck source=tests/cluster/table.sh
+. "$here/table.sh"
+# shellcheck source=tests/cluster/objects.sh
+. "$here/objects.sh"
 image=${CERTAGENT_IMAGE:-}
 if [[ -z $image && (" ${scenarios[*]} " == *_daemonset_* || " ${scenarios[*]} " == *_controller_*) ]]; then
   image=$work/image.tar
