@@ -232,7 +232,7 @@ a_certificate_of_somebody_else_is_refused_by_the_node() {
   k get csr "$csr" -o 'jsonpath={.spec.request}' | base64 -d >"$work/deceived.csr"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$work/other.key" -out "$work/other.pem" \
     -days 1 -subj /CN=other-ca 2>/dev/null
-  openssl x509 -req -in "$work/deceived.csr" -CA "$work/other.pem" -CAkey "$work/other.key" -CAcreateserial -days 1 \
+  openssl x509 -req -in "$work/deceived.csr" -subj / -CA "$work/other.pem" -CAkey "$work/other.key" -CAcreateserial -days 1 \
     -extfile <(
       echo "subjectAltName=critical,URI:spiffe://$trust_domain/ns/default/sa/web"
       echo 'keyUsage=critical,digitalSignature'
@@ -241,10 +241,12 @@ a_certificate_of_somebody_else_is_refused_by_the_node() {
   k certificate approve "$csr"
   k get csr "$csr" -o json | jq --arg pem "$(base64 -w0 "$work/deceived.pem")" '.status.certificate = $pem' |
     k replace --raw "/apis/certificates.k8s.io/v1/certificatesigningrequests/$csr/status" -f -
-  await 30 'the word of the driver' event_of deceived 'other-ca'
+  await 30 'the word of the driver' eval "k -n $ours logs daemonset/certagent-node | grep -F other-ca"
+  [ "$(k get pod deceived -o 'jsonpath={.status.phase}')" = Pending ] || fail 'the pod runs'
+  # Roots may come that it leads to, so the driver looks at it again for a minute; not so if it is gone.
+  k delete csr "$csr"
   signal_controllers CONT
   ready deceived 90
   check_files deceived "spiffe://$trust_domain/ns/default/sa/web"
-  [ "$(csr_of deceived)" != "$csr" ] || fail 'that is the same request'
   remove deceived
 }
