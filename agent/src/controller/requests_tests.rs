@@ -102,6 +102,11 @@ impl Bench {
 
     /// Starts one more.
     fn controller(&self) {
+        tokio::spawn(self.work(self.cancel.clone()));
+    }
+
+    /// What one more does.
+    fn work(&self, cancel: CancellationToken) -> impl Future<Output = ()> + use<> {
         let settings = Settings {
             signer_name: SIGNER.to_owned(),
             requester: REQUESTER.to_owned(),
@@ -118,7 +123,7 @@ impl Bench {
             metrics: Arc::clone(&self.metrics),
             clock: Arc::new(self.clock.clone()),
         });
-        tokio::spawn(Arc::new(requests).run(self.cancel.clone()));
+        Arc::new(requests).run(cancel)
     }
 
     /// A node asks.
@@ -461,5 +466,7 @@ async fn a_certificate_that_is_refused_ends_the_request_and_counts_as_given_up()
     assert_eq!(bench.abandoned(), 1);
 }
 
+#[path = "requests_kill_tests.rs"]
+mod kill;
 #[path = "requests_trouble_tests.rs"]
 mod trouble;

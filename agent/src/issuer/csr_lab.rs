@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, Query, State},
-    http::StatusCode,
+    extract::{Path, Query, Request, State},
+    http::{Method, StatusCode},
+    middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{get, post, put},
 };
@@ -33,9 +34,27 @@ pub(crate) struct Store {
     pub(crate) watches_break: bool,
     pub(crate) created: usize,
     pub(crate) events: Vec<Value>,
+    /// Watches that were begun, and changes that they showed.
+    pub(crate) watches: usize,
+    pub(crate) shown: usize,
+    /// Calls so far, without those that list or watch.
+    pub(crate) calls: usize,
+    /// Whoever makes the call of this number never hears of it again.
+    pub(crate) dies_at: Option<(usize, Death)>,
+    /// That was so.
+    pub(crate) has_died: bool,
     /// Objects that were deleted, by the version of their end: a watch from an earlier one tells it.
     gone: Vec<(u64, String, Value)>,
     version: u64,
+}
+
+/// When whoever makes a call dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// Before the call has come through.
+    Before,
+    /// When it has had its effect.
+    After,
 }
 
 impl Store {
@@ -114,6 +133,7 @@ impl CsrServer {
                 "/apis/events.k8s.io/v1/namespaces/{namespace}/events",
                 post(event),
             )
+            .layer(middleware::from_fn_with_state(Arc::clone(&store), deadly))
             .with_state(Arc::clone(&store));
         let client = served(router).await;
         Self { store, client }
@@ -156,6 +176,30 @@ fn answered(
         });
     });
     answer.unwrap()
+}
+
+/// Counts the calls, and lets one of them hang for ever.
+async fn deadly(State(store): Shared, request: Request, next: Next) -> Response {
+    if request.uri().path() == CSRS && request.method() == Method::GET {
+        return next.run(request).await;
+    }
+    let mut death = None;
+    store.send_if_modified(|store| {
+        store.calls += 1;
+        let dies = store.dies_at.filter(|(call, _)| *call == store.calls);
+        death = dies.map(|(_, death)| death);
+        store.has_died |= death == Some(Death::Before);
+        store.has_died
+    });
+    match death {
+        None => next.run(request).await,
+        Some(Death::Before) => std::future::pending().await,
+        Some(Death::After) => {
+            drop(next.run(request).await);
+            store.send_modify(|store| store.has_died = true);
+            std::future::pending().await
+        }
+    }
 }
 
 async fn create(State(store): Shared, Json(object): Json<Value>) -> Response {
@@ -225,6 +269,7 @@ async fn list(State(store): Shared, Query(query): Query<BTreeMap<String, String>
             .into_response()
         });
     }
+    store.send_modify(|store| store.watches += 1);
     {
         let store = store.borrow();
         if let Some(code) = store.failure {
@@ -248,8 +293,8 @@ async fn list(State(store): Shared, Query(query): Query<BTreeMap<String, String>
         let gone = gone.map(|(_, name, one)| (name.clone(), one.clone()));
         known.chain(gone).collect()
     };
-    let state = (store.subscribe(), seen, only);
-    let events = stream::unfold(state, |(mut receiver, mut seen, only)| async move {
+    let state = (store.subscribe(), seen, only, store);
+    let events = stream::unfold(state, |(mut receiver, mut seen, only, store)| async move {
         loop {
             let now = receiver.borrow_and_update().csrs.clone();
             let is_wanted = |name: &String| only.as_ref().is_none_or(|only| only == name);
@@ -281,8 +326,9 @@ async fn list(State(store): Shared, Query(query): Query<BTreeMap<String, String>
                     continue;
                 }
             };
+            store.send_modify(|store| store.shown += 1);
             let line = format!("{event}\n");
-            return Some((Ok::<_, std::io::Error>(line), (receiver, seen, only)));
+            return Some((Ok::<_, std::io::Error>(line), (receiver, seen, only, store)));
         }
     });
     Body::from_stream(events).into_response()
