@@ -14,7 +14,7 @@ use certagent_core::{
     request::{PreparedRequest, RequestForm, encipherment},
 };
 use certagent_svid::TrustBundle;
-use futures::{StreamExt as _, future::BoxFuture, pin_mut};
+use futures::{StreamExt as _, future::BoxFuture, pin_mut, stream::BoxStream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     ByteString,
@@ -43,6 +43,9 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The API server answered, and said nothing that helps: it is asked again after that.
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// The changes of one object.
+type Changes = BoxStream<'static, kube::Result<WatchEvent<CertificateSigningRequest>>>;
 
 /// Gets certificates by `CertificateSigningRequest`s.
 #[derive(Clone)]
@@ -236,13 +239,14 @@ impl CsrIssuer {
         let patience = self.clock.sleep_until(until);
         pin_mut!(patience);
         let mut trouble = CsrTrouble::Undecided;
+        let mut changes = None;
         loop {
             trouble = match state(there.status.as_ref()) {
                 State::Decided(decided) => return decided,
                 State::Open(CsrTrouble::Undecided) => trouble,
                 State::Open(open) => open,
             };
-            let next = self.next(&there);
+            let next = self.next(&there, &mut changes);
             there = tokio::select! {
                 next = next => match next {
                     Ok(next) => next,
@@ -259,17 +263,21 @@ impl CsrIssuer {
         }
     }
 
-    /// The object after its next change.
+    /// The object after its next change. One watch shows them all: to end one costs a connection.
     async fn next(
         &self,
         there: &CertificateSigningRequest,
+        changes: &mut Option<Changes>,
     ) -> Result<CertificateSigningRequest, CsrTrouble> {
         let name = there.metadata.name.as_deref().unwrap_or_default();
-        let version = there.metadata.resource_version.as_deref();
-        let only = WatchParams::default().fields(&format!("metadata.name={name}"));
-        if let Ok(events) = self.api.watch(&only, version.unwrap_or("0")).await {
-            pin_mut!(events);
-            while let Some(event) = events.next().await {
+        if changes.is_none() {
+            let version = there.metadata.resource_version.as_deref();
+            let only = WatchParams::default().fields(&format!("metadata.name={name}"));
+            let watch = self.api.watch(&only, version.unwrap_or("0")).await;
+            *changes = watch.ok().map(|changes| changes.boxed());
+        }
+        if let Some(changes) = changes {
+            while let Some(event) = changes.next().await {
                 match event {
                     Ok(WatchEvent::Added(now) | WatchEvent::Modified(now)) => return Ok(now),
                     Ok(WatchEvent::Deleted(_)) => return Err(CsrTrouble::Vanished),
@@ -279,6 +287,7 @@ impl CsrIssuer {
                 }
             }
         }
+        *changes = None;
         let now = self.clock.now();
         self.clock
             .sleep_until(now.saturating_add(AGAIN).unwrap_or(now))

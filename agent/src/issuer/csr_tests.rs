@@ -119,6 +119,28 @@ fn conditions(conditions: &[Value]) -> Value {
 }
 
 #[tokio::test]
+async fn one_watch_follows_an_object_from_its_approval_to_its_certificate() {
+    let bench = bench().await;
+    let change = async {
+        let name = bench.server.made().await;
+        drop(bench.server.until(|store| store.watches == 1).await);
+        let approved = condition("Approved", "True", "AutoApproved", "");
+        bench.server.change(|store| {
+            store.edit(&name, |csr| csr["status"] = conditions(&[approved]));
+        });
+        drop(bench.server.until(|store| store.shown == 1).await);
+        bench.server.change(|store| {
+            store.edit(&name, |csr| {
+                csr["status"]["certificate"] = json!(ByteString(b"LEAF".to_vec()));
+            });
+        });
+    };
+    let (issued, ()) = tokio::join!(bench.issue(), change);
+    assert_eq!(issued.unwrap().certificate, "LEAF");
+    assert_eq!(bench.server.change(|store| store.watches), 1);
+}
+
+#[tokio::test]
 async fn an_object_is_made_with_what_the_controller_has_to_know() {
     let bench = bench_of(KeyAlgorithm::Rsa2048).await;
     let certificate = "LEAF";
