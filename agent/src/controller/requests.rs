@@ -28,7 +28,7 @@ use kube::{
     },
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, SemaphorePermit, watch},
     task::{self, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,8 @@ use crate::{admin::Metrics, clock::SharedClock, config::ClusterState, kube::Trou
 const CALLS: usize = 32;
 /// Requests for certificates under way at one moment; how many a pool takes the limiter knows.
 const PURCHASES: usize = 64;
+/// Objects that are looked at at one moment. Of all others next to nothing is in memory.
+const STEPS: usize = 2 * PURCHASES;
 /// The API server is asked again after at most so long.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 /// The same reason for a delay is written anew so often.
@@ -90,6 +92,7 @@ pub struct Requests {
     told: Mutex<Option<String>>,
     calls: Semaphore,
     purchases: Semaphore,
+    steps: Semaphore,
     news: News,
     metrics: Arc<Metrics>,
     clock: SharedClock,
@@ -110,8 +113,10 @@ enum Again {
     Trouble(Trouble),
     /// There is nothing to do before that.
     At(Timestamp),
-    /// It was waited for already.
-    Later,
+    /// Something is in the way, and may be no more by then.
+    Hindered(Timestamp),
+    /// Others are signed first.
+    Turn,
 }
 
 impl From<Trouble> for Again {
@@ -154,6 +159,7 @@ impl Requests {
             told: Mutex::default(),
             calls: Semaphore::new(CALLS),
             purchases: Semaphore::new(PURCHASES),
+            steps: Semaphore::new(STEPS),
             metrics,
             clock,
         }
@@ -226,16 +232,29 @@ impl Requests {
     async fn work(&self, subject: &Subject) {
         let mut progress = None;
         let mut troubles: u32 = 0;
+        let mut turn = None;
         loop {
-            // In a place of its own: most wait most of the time, and need none of it then.
-            let step = Box::pin(self.step(subject, &mut progress));
-            match step.await {
+            let step = {
+                let _permit = self.steps.acquire().await;
+                // In a place of its own: most wait most of the time, and need none of it then.
+                Box::pin(self.step(subject, &mut progress, turn.take())).await
+            };
+            match step {
                 Ok(()) => break,
                 Err(Again::At(moment)) => {
                     troubles = 0;
                     self.clock.sleep_until(moment).await;
                 }
-                Err(Again::Later) => troubles = 0,
+                Err(Again::Hindered(moment)) => {
+                    troubles = 0;
+                    self.until(moment).await;
+                }
+                // Then the rules are asked again: they hold at the moment of signing, not only at
+                // that of approving.
+                Err(Again::Turn) => {
+                    troubles = 0;
+                    turn = self.purchases.acquire().await.ok();
+                }
                 // Usually somebody was faster, and that shows at once.
                 Err(Again::Changed) if troubles == 0 => troubles = 1,
                 Err(again) => {
@@ -269,12 +288,13 @@ impl Requests {
         }
     }
 
-    /// Asks for the certificate until it is there.
+    /// Asks for the certificate, of one pool after the other.
     async fn sign(
         &self,
         csr: CertificateSigningRequest,
         approved: &Approved,
         progress: &mut Progress,
+        _turn: SemaphorePermit<'_>,
     ) -> Result<(), Again> {
         let wanted = approved.wanted();
         let mut csr = csr;
@@ -335,9 +355,7 @@ impl Requests {
                     self.news
                         .waiting(waiting.reason, &waiting.message, now)
                         .await;
-                    self.until(next).await;
-                    // The rules hold at the moment of signing, not only at that of approving.
-                    return Err(Again::Later);
+                    return Err(Again::Hindered(next));
                 }
             }
         }
@@ -349,7 +367,6 @@ impl Requests {
         wanted: &Wanted,
         progress: &mut Progress,
     ) -> Attempt {
-        let _permit = self.purchases.acquire().await;
         if progress.lose_pool(&self.config.borrow()) {
             self.metrics.abandoned();
             warn!(

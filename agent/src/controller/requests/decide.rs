@@ -5,6 +5,7 @@ use certagent_core::approval::{self, Approved, Denial, Rate, Wanted};
 use jiff::SignedDuration;
 use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
 use kube::{Api, Resource as _, ResourceExt as _, runtime::events::EventType};
+use tokio::sync::SemaphorePermit;
 use tracing::{info, warn};
 
 use super::{Again, DEFAULT_VALIDITY, Requests, Subject};
@@ -18,11 +19,12 @@ use crate::{
 const OLD_ONES_WAIT: SignedDuration = SignedDuration::from_secs(60);
 
 impl Requests {
-    /// Reads the object, and does what is due.
+    /// Reads the object, and does what is due. `turn` is the permit to buy, if it was waited for.
     pub(super) async fn step(
         &self,
         subject: &Subject,
         progress: &mut Option<Progress>,
+        turn: Option<SemaphorePermit<'_>>,
     ) -> Result<(), Again> {
         let Some(csr) = self.read(subject).await? else {
             return Ok(());
@@ -67,7 +69,9 @@ impl Requests {
         } else {
             self.approve(csr, &approved, pod.as_ref()).await?
         };
-        self.sign(csr, &approved, progress).await
+        let turn = turn.or_else(|| self.purchases.try_acquire().ok());
+        let turn = turn.ok_or(Again::Turn)?;
+        self.sign(csr, &approved, progress, turn).await
     }
 
     async fn read(&self, subject: &Subject) -> Result<Option<CertificateSigningRequest>, Trouble> {
