@@ -4,10 +4,17 @@ use std::{
     time::Duration,
 };
 
+use hyper_timeout::TimeoutConnector;
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use kube::{
     Client, Config,
+    client::{ClientBuilder, ConfigExt as _, retry::RetryPolicy},
     config::{InClusterError, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
 
 /// An API server that does not answer is noticed so soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,10 +99,35 @@ fn with(
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // The library takes the process's own. Somebody may have been faster; then it is the same.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    Client::try_from(config).map_err(|source| ClientError::Credentials {
+    built(config).map_err(|source| ClientError::Credentials {
         origin: kubeconfig.map_or_else(origin, |path| path.display().to_string()),
         source: Box::new(source),
     })
+}
+
+/// As the library builds one, but what is written is sent at once: else the first request of a
+/// connection waits up to 40 ms for an acknowledgement (Nagle's algorithm), and each watch that ends
+/// has a connection to follow it.
+fn built(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let mut connector = TimeoutConnector::new(tls);
+    connector.set_connect_timeout(config.connect_timeout);
+    let http = legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let retry = config.default_retry.then(RetryPolicy::server_retry);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(retry.map(RetryLayer::new))
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 
 async fn from_file(path: &Path) -> Result<Config, ClientError> {
