@@ -364,6 +364,7 @@ impl RunArgs {
                 allow_disk: Some(self.allow_disk),
                 ..WorkloadVolumeSpec::default()
             }),
+            ..WorkloadSpec::default()
         });
         Settings {
             lift_minimums: self.lift_minimums,

@@ -94,9 +94,14 @@ impl Keys {
     }
 }
 
-/// A PEM CSR for the plan, signed by the key: empty subject, one URI name.
+/// A PEM CSR for the plan, signed by the key: one URI name, and the plan's names beside it; an empty
+/// subject where there is no common name.
 pub fn csr_pem(plan: &IssuePlan, key: &PrivateKey) -> Result<String, NewKeyError> {
-    signed(plan, key, DistinguishedName::new())
+    let mut subject = DistinguishedName::new();
+    if let Some(name) = &plan.names.common_name {
+        subject.push(DnType::CommonName, name.as_str());
+    }
+    signed(plan, key, subject)
 }
 
 /// The same with the pod's UID as common name: for the cluster's controller, which looks by it whose
@@ -125,6 +130,10 @@ fn signed(
     params.distinguished_name = subject;
     let uri = plan.spiffe_id.to_string().try_into().map_err(failed)?;
     params.subject_alt_names = vec![SanType::URI(uri)];
+    for name in &plan.names.dns_names {
+        let name = name.as_str().try_into().map_err(failed)?;
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     if encipherment(plan.algorithm) {
         params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
@@ -182,7 +191,7 @@ fn rsa_key(size: KeySize) -> Option<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use certagent_core::request::SubjectMode;
+    use certagent_core::{names::SubjectNames, request::SubjectMode};
     use certagent_svid::{PublicKeyKind, SpiffeId};
 
     use super::*;
@@ -206,6 +215,7 @@ mod tests {
                 validity: std::time::Duration::from_secs(60),
                 rotation_window_percentage: 50,
                 subject_mode: SubjectMode::Default,
+                names: SubjectNames::default(),
             };
             let pem = csr_pem(&plan, &key).unwrap();
             // rcgen verifies the signature of a request that it reads.
@@ -217,5 +227,37 @@ mod tests {
                 )]
             );
         }
+    }
+
+    #[tokio::test]
+    async fn names_that_are_asked_for_stand_in_the_csr() {
+        let algorithm = KeyAlgorithm::EcdsaP256;
+        let key = Keys::default().generate(algorithm).await.unwrap();
+        let plan = IssuePlan {
+            spiffe_id: SpiffeId::new("spiffe://example.org/ns/a/sa/b").unwrap(),
+            algorithm,
+            validity: std::time::Duration::from_secs(60),
+            rotation_window_percentage: 50,
+            subject_mode: SubjectMode::Default,
+            names: SubjectNames {
+                common_name: Some("app user".to_owned()),
+                dns_names: vec!["db.example.org".to_owned()],
+            },
+        };
+        let read = |pem: &str| rcgen::CertificateSigningRequestParams::from_pem(pem).unwrap();
+        let csr = read(&csr_pem(&plan, &key).unwrap());
+        let common_name = csr.params.distinguished_name.get(&DnType::CommonName);
+        assert_eq!(
+            common_name,
+            Some(&rcgen::DnValue::Utf8String("app user".to_owned()))
+        );
+        assert_eq!(csr.params.distinguished_name.iter().count(), 1);
+        assert_eq!(
+            csr.params.subject_alt_names,
+            [
+                SanType::URI("spiffe://example.org/ns/a/sa/b".try_into().unwrap()),
+                SanType::DnsName("db.example.org".try_into().unwrap()),
+            ]
+        );
     }
 }

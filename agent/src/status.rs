@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use certagent_svid::PublicKeyKind;
 use jiff::Timestamp;
 
-use crate::volume::VolumeId;
+use crate::{held::Assignment, volume::VolumeId};
 
 /// One volume, as it stands.
 #[derive(Clone, Debug)]
@@ -17,8 +17,14 @@ pub struct VolumeStatus {
     pub spiffe_id: String,
     /// The certificate that is there, if any; it may have expired.
     pub certificate: Option<CertificateStatus>,
+    /// The generation that is published with it: a new one with each certificate, and with each
+    /// change of the trust beside it.
+    pub generation: Option<String>,
     /// The certificate leads to no root that is trusted: `--distrust` names those that it needs.
     pub is_distrusted: bool,
+    /// The certificate has other names than the workload asks for now, and is used until there is
+    /// another.
+    pub is_misnamed: bool,
     /// How many certificates this process has written after the first one it found or wrote.
     pub rotations: u64,
     /// Failures in a row, 0 when all is well.
@@ -85,6 +91,25 @@ impl VolumeState {
 }
 
 impl VolumeStatus {
+    /// Of a volume that nothing was done about yet.
+    pub(crate) fn new(id: VolumeId, assignment: &Assignment, now: Timestamp) -> Self {
+        Self {
+            id,
+            path: assignment.path.clone(),
+            spiffe_id: assignment.spiffe_id.to_string(),
+            certificate: None,
+            generation: None,
+            is_distrusted: false,
+            is_misnamed: false,
+            rotations: 0,
+            failures: 0,
+            last_error: None,
+            is_hopeless: false,
+            needs_token: false,
+            next_attempt: now,
+        }
+    }
+
     /// The volume's state at `now`.
     pub fn state(&self, now: Timestamp) -> VolumeState {
         match &self.certificate {

@@ -109,6 +109,24 @@ pub enum CheckError {
         /// The subject.
         subject: String,
     },
+    /// Its subject is not the common name that was asked for.
+    #[error("{}", common_name_text(asked, subject))]
+    CommonName {
+        /// The common name asked for.
+        asked: String,
+        /// The subject that came back; empty if there is none.
+        subject: String,
+    },
+    /// It lacks DNS names that were asked for.
+    #[error(
+        "the certificate lacks {} that dnsNames asks for ({}): the pool drops subject alternative names unless identityConstraints.allowSubjectAltNamesPassthrough is true in its issuancePolicy; set it, or take dnsNames out of the Workload",
+        if missing.len() == 1 { "the DNS name" } else { "DNS names" },
+        missing.join(", ")
+    )]
+    DnsNames {
+        /// Those that are missing.
+        missing: Vec<String>,
+    },
     /// It has names that were not asked for.
     #[error("the certificate has {count} names beside its SPIFFE ID, which were not asked for")]
     ExtraNames {
@@ -162,6 +180,8 @@ impl CheckError {
             }
             Self::ReflectedIdentity { .. }
             | Self::Subject { .. }
+            | Self::CommonName { .. }
+            | Self::DnsNames { .. }
             | Self::NotYetValid { .. }
             | Self::Expired { .. } => None,
         }
@@ -251,7 +271,15 @@ fn check_leaf(chain: &Chain, public_key: &[u8], plan: &IssuePlan) -> Result<(), 
     if leaf.public_key() != public_key {
         return Err(CheckError::OtherKey);
     }
-    let got = leaf::svid(leaf).map_err(CheckError::Leaf)?;
+    let dns = plan.names.dns_difference(leaf);
+    let got = match leaf::svid(leaf) {
+        // Its identity was dropped with them, by the same setting, which only this error names.
+        Err(LeafError::NoUri) if !dns.missing.is_empty() => {
+            let missing = dns.missing;
+            return Err(CheckError::DnsNames { missing });
+        }
+        svid => svid.map_err(CheckError::Leaf)?,
+    };
     if got != plan.spiffe_id {
         let asked = plan.spiffe_id.clone();
         return Err(match plan.subject_mode {
@@ -259,14 +287,33 @@ fn check_leaf(chain: &Chain, public_key: &[u8], plan: &IssuePlan) -> Result<(), 
             SubjectMode::ReflectedSpiffe => CheckError::ReflectedIdentity { asked, got },
         });
     }
-    if !leaf.subject_is_empty() {
-        return Err(CheckError::Subject {
-            subject: leaf.subject_text().to_owned(),
+    if !plan.names.has_subject(leaf) {
+        let subject = leaf.subject_text().to_owned();
+        return Err(match plan.names.common_name.clone() {
+            None => CheckError::Subject { subject },
+            Some(asked) => CheckError::CommonName { asked, subject },
         });
     }
-    match leaf.names().dns.len() + leaf.names().others {
+    if !dns.missing.is_empty() {
+        let missing = dns.missing;
+        return Err(CheckError::DnsNames { missing });
+    }
+    match dns.extra + leaf.names().others {
         0 => Ok(()),
         count => Err(CheckError::ExtraNames { count }),
+    }
+}
+
+/// What became of a common name, and whose setting that is.
+fn common_name_text(asked: &str, subject: &str) -> String {
+    if subject.is_empty() {
+        format!(
+            "the certificate has no subject, and commonName asks for \"{asked}\": the pool drops subjects unless identityConstraints.allowSubjectPassthrough is true in its issuancePolicy; set it, or take commonName out of the Workload"
+        )
+    } else {
+        format!(
+            "the certificate has the subject \"{subject}\", and commonName asks for \"{asked}\" alone: look at the pool's identityConstraints"
+        )
     }
 }
 

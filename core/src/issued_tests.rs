@@ -4,6 +4,7 @@ use webpki::ALL_VERIFICATION_ALGS;
 use super::*;
 use crate::{
     algorithm::KeyAlgorithm,
+    names::SubjectNames,
     test_pki::{ID, Pki, now, plan, uri, validity},
 };
 
@@ -238,6 +239,126 @@ fn names_that_were_not_asked_for_are_refused() {
         ]);
     });
     assert_eq!(result, Err(CheckError::ExtraNames { count: 2 }));
+}
+
+/// Checks the answer with a leaf that has this twist, for a plan with the common name `db` and two
+/// DNS names.
+fn check_named(twist: impl FnOnce(&mut CertificateParams)) -> Result<IssuedChain, CheckError> {
+    let pki = Pki::new();
+    let plan = plan(KeyAlgorithm::EcdsaP256).with_names(SubjectNames {
+        common_name: Some("db".to_owned()),
+        dns_names: vec!["db.example.org".to_owned(), "localhost".to_owned()],
+    });
+    let raw = pki.answer(&pki.leaf(twist));
+    let algorithms = ALL_VERIFICATION_ALGS;
+    IssuedChain::check(
+        &raw,
+        &pki.public_key(),
+        &plan,
+        &pki.bundle(),
+        algorithms,
+        now(),
+    )
+}
+
+fn name(leaf: &mut CertificateParams, common_name: &str, dns: &[&str]) {
+    leaf.distinguished_name
+        .push(DnType::CommonName, common_name);
+    for &name in dns {
+        let name = SanType::DnsName(name.try_into().unwrap());
+        leaf.subject_alt_names.push(name);
+    }
+}
+
+#[test]
+fn a_certificate_with_exactly_the_names_asked_for_passes_in_any_order_and_case() {
+    for dns in [
+        ["db.example.org", "localhost"],
+        ["localhost", "DB.example.ORG"],
+    ] {
+        assert!(check_named(|leaf| name(leaf, "db", &dns)).is_ok());
+    }
+}
+
+#[test]
+fn a_common_name_that_was_dropped_or_changed_is_refused_by_the_pools_setting() {
+    let both = ["db.example.org", "localhost"];
+    let error = check_named(|leaf| {
+        name(leaf, "db", &both);
+        leaf.distinguished_name = rcgen::DistinguishedName::new();
+    })
+    .unwrap_err();
+    let (asked, subject) = ("db".to_owned(), String::new());
+    assert_eq!(error, CheckError::CommonName { asked, subject });
+    let text = error.to_string();
+    assert!(
+        text.contains("identityConstraints.allowSubjectPassthrough"),
+        "{text}"
+    );
+
+    for (other, organization) in [("DB", None), ("db2", None), ("db", Some("Example"))] {
+        let error = check_named(|leaf| {
+            name(leaf, other, &both);
+            if let Some(name) = organization {
+                leaf.distinguished_name.push(DnType::OrganizationName, name);
+            }
+        })
+        .unwrap_err();
+        let CheckError::CommonName { subject, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert!(subject.contains(other), "{subject}");
+        assert!(
+            error.to_string().contains("asks for \"db\" alone"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn dns_names_that_were_dropped_are_refused_by_the_pools_setting() {
+    let lacks = |twist: &dyn Fn(&mut CertificateParams), missing: &[&str]| {
+        let error = check_named(twist).unwrap_err();
+        let missing = missing.iter().map(|&one| one.to_owned()).collect();
+        assert_eq!(error, CheckError::DnsNames { missing });
+        let text = error.to_string();
+        let setting = "identityConstraints.allowSubjectAltNamesPassthrough";
+        assert!(text.contains(setting), "{text}");
+    };
+    lacks(
+        &|leaf| name(leaf, "db", &["localhost"]),
+        &["db.example.org"],
+    );
+    lacks(
+        &|leaf| name(leaf, "db", &[]),
+        &["db.example.org", "localhost"],
+    );
+    // The setting takes the SPIFFE ID with them.
+    lacks(
+        &|leaf| {
+            name(leaf, "db", &[]);
+            leaf.subject_alt_names.clear();
+        },
+        &["db.example.org", "localhost"],
+    );
+}
+
+#[test]
+fn names_beyond_those_asked_for_are_refused() {
+    for (more, count) in [
+        (&["other.example.org"][..], 1),
+        (&["localhost"], 1),
+        (&["a.b", "c.d"], 2),
+    ] {
+        let result = check_named(|leaf| {
+            name(leaf, "db", &["db.example.org", "localhost"]);
+            for &name in more {
+                let name = SanType::DnsName(name.try_into().unwrap());
+                leaf.subject_alt_names.push(name);
+            }
+        });
+        assert_eq!(result, Err(CheckError::ExtraNames { count }));
+    }
 }
 
 #[test]

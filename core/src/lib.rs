@@ -22,6 +22,7 @@ pub mod conditions;
 pub mod config;
 pub mod dns;
 pub mod issued;
+pub mod names;
 pub mod outcome;
 pub mod plan;
 pub mod pool;

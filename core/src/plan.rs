@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     algorithm::KeyAlgorithm,
     config::{CertificatePolicy, TrustPolicy},
+    names::SubjectNames,
     request::SubjectMode,
 };
 
@@ -27,6 +28,10 @@ pub struct IssuePlan {
     /// so that requests of older versions read back as they were written.
     #[serde(default, skip_serializing_if = "SubjectMode::is_default")]
     pub subject_mode: SubjectMode,
+    /// The names beside the URI name. Left out of what is kept where there are none, as in
+    /// requests of older versions.
+    #[serde(default, skip_serializing_if = "SubjectNames::is_empty")]
+    pub names: SubjectNames,
 }
 
 /// Why no certificate may be asked for.
@@ -49,6 +54,11 @@ pub enum PlanError {
         "the workload has no tokenFile, and with --identity reflected its certificates are asked for with its own token; name the file"
     )]
     NoTokenFile,
+    /// CA Service would ignore the names.
+    #[error(
+        "the workload has commonName or dnsNames, and with --identity reflected CA Service puts nothing but the token's identity into a certificate; take them out, or use --identity direct"
+    )]
+    NamesNotReflected,
     /// Namespace and service account make no SPIFFE ID.
     #[error(
         "namespace \"{namespace}\" and service account \"{service_account}\" make no SPIFFE ID: {reason}"
@@ -104,7 +114,14 @@ impl IssuePlan {
             validity: policy.validity,
             rotation_window_percentage: policy.rotation_window_percentage,
             subject_mode: SubjectMode::Default,
+            names: SubjectNames::default(),
         })
+    }
+
+    /// The same plan with these names beside the SPIFFE ID.
+    #[must_use]
+    pub fn with_names(self, names: SubjectNames) -> Self {
+        Self { names, ..self }
     }
 
     /// The same plan with the name given by somebody else, or by the request again.

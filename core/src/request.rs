@@ -143,15 +143,25 @@ fn body(plan: &IssuePlan, form: RequestForm, csr_pem: &str) -> String {
 fn certificate(plan: &IssuePlan, is_config: bool, csr_pem: &str) -> serde_json::Value {
     let lifetime = format!("{}s", plan.validity.as_secs());
     // Names that the service would ignore are not sent.
-    let (subject_mode, names) = match plan.subject_mode {
-        SubjectMode::Default => (None, json!({ "uris": [plan.spiffe_id.to_string()] })),
-        SubjectMode::ReflectedSpiffe => (Some("REFLECTED_SPIFFE"), json!({})),
+    let (mut subject, mut names) = (json!({}), json!({}));
+    let subject_mode = match plan.subject_mode {
+        SubjectMode::Default => {
+            names["uris"] = json!([plan.spiffe_id.to_string()]);
+            if let Some(name) = &plan.names.common_name {
+                subject["commonName"] = json!(name);
+            }
+            if !plan.names.dns_names.is_empty() {
+                names["dnsNames"] = json!(plan.names.dns_names);
+            }
+            None
+        }
+        SubjectMode::ReflectedSpiffe => Some("REFLECTED_SPIFFE"),
     };
     let mut body = if is_config {
         json!({
             "lifetime": lifetime,
             "config": {
-                "subjectConfig": { "subject": {}, "subjectAltName": names },
+                "subjectConfig": { "subject": subject, "subjectAltName": names },
                 "x509Config": {
                     "keyUsage": {
                         "baseKeyUsage": {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::names::SubjectNames;
 use crate::test_pki::{ID, now, plan};
 
 const CSR: &str = "-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n";
@@ -90,6 +91,43 @@ fn a_config_request_for_an_ec_key_has_exactly_this_body() {
         })
     );
     assert_eq!(sample().body, request.body);
+}
+
+#[test]
+fn names_stand_in_a_config_request_and_in_nothing_that_is_kept_without_them() {
+    let names = SubjectNames {
+        common_name: Some("db".to_owned()),
+        dns_names: vec!["db.example.org".to_owned(), "localhost".to_owned()],
+    };
+    let request = |plan| {
+        PreparedRequest::new(
+            plan,
+            pool("issuing"),
+            RequestForm::Config,
+            b"key",
+            CSR,
+            now(),
+        )
+    };
+    let named = request(plan(KeyAlgorithm::EcdsaP256).with_names(names));
+    let mut expected = body_of(&sample());
+    expected["config"]["subjectConfig"] = json!({
+        "subject": {"commonName": "db"},
+        "subjectAltName": {"uris": [ID], "dnsNames": ["db.example.org", "localhost"]},
+    });
+    assert_eq!(body_of(&named), expected);
+    let kept = serde_json::to_value(&named).unwrap();
+    assert_eq!(
+        serde_json::from_value::<PreparedRequest>(kept).unwrap(),
+        named
+    );
+    // Requests of versions without names read back, and are written as those wrote them.
+    let kept = serde_json::to_value(sample()).unwrap();
+    assert!(kept["plan"].get("names").is_none(), "{kept}");
+    assert_eq!(
+        serde_json::from_value::<PreparedRequest>(kept).unwrap(),
+        sample()
+    );
 }
 
 #[test]

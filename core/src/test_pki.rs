@@ -8,7 +8,10 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
 };
 
-use crate::{algorithm::KeyAlgorithm, issued::RawChain, plan::IssuePlan, request::SubjectMode};
+use crate::{
+    algorithm::KeyAlgorithm, issued::RawChain, names::SubjectNames, plan::IssuePlan,
+    request::SubjectMode,
+};
 
 /// The identity that the tests ask for.
 pub(crate) const ID: &str = "spiffe://example.org/ns/shop/sa/cart";
@@ -26,6 +29,7 @@ pub(crate) fn plan(algorithm: KeyAlgorithm) -> IssuePlan {
         validity: Duration::from_secs(3600),
         rotation_window_percentage: 50,
         subject_mode: SubjectMode::Default,
+        names: SubjectNames::default(),
     }
 }
 

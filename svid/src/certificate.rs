@@ -8,12 +8,13 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
     oid_registry::{
-        OID_EC_P256, OID_NIST_EC_P384, OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER,
+        OID_EC_P256, OID_NIST_EC_P384, OID_X509_COMMON_NAME, OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER,
         OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
     },
     prelude::{FromDer as _, X509Certificate},
     public_key::PublicKey,
     time::ASN1Time,
+    x509::X509Name,
 };
 
 /// The largest PEM text that is read as certificates, in bytes.
@@ -36,6 +37,7 @@ struct Facts {
     serial: Vec<u8>,
     subject: Vec<u8>,
     subject_text: String,
+    common_name: Option<String>,
     issuer: Vec<u8>,
     issuer_text: String,
     not_before: Timestamp,
@@ -214,6 +216,11 @@ impl Certificate {
         self.facts.subject == [0x30, 0x00]
     }
 
+    /// The common name, where the subject is one common name and nothing else.
+    pub fn common_name(&self) -> Option<&str> {
+        self.facts.common_name.as_deref()
+    }
+
     /// The issuer, DER of the name.
     pub fn issuer(&self) -> &[u8] {
         &self.facts.issuer
@@ -300,6 +307,7 @@ impl Facts {
             serial: significant(parsed.raw_serial()).to_vec(),
             subject: parsed.subject().as_raw().to_vec(),
             subject_text: printable(&parsed.subject().to_string()),
+            common_name: common_name(parsed.subject()),
             issuer: parsed.issuer().as_raw().to_vec(),
             issuer_text: printable(&parsed.issuer().to_string()),
             not_before: timestamp(parsed.validity().not_before)?,
@@ -388,6 +396,16 @@ fn pem_fault(error: &rustls_pki_types::pem::Error) -> &'static str {
         Error::Base64Decode(_) => "a block is not base64",
         _ => "it cannot be read",
     }
+}
+
+fn common_name(subject: &X509Name<'_>) -> Option<String> {
+    let mut attributes = subject.iter_attributes();
+    let (Some(only), None) = (attributes.next(), attributes.next()) else {
+        return None;
+    };
+    let is_common_name = *only.attr_type() == OID_X509_COMMON_NAME;
+    let value = only.as_str().ok().filter(|_| is_common_name)?;
+    Some(value.to_owned())
 }
 
 fn kind(parsed: &X509Certificate<'_>) -> PublicKeyKind {

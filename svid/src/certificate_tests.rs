@@ -2,7 +2,35 @@ use proptest::{collection::vec, prelude::*};
 use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, SanType};
 
 use super::*;
+use rcgen::DnType;
+
 use crate::testing::{Ca, ID, ca_params, extension, key, leaf_params, named, now, pem, uri};
+
+#[test]
+fn a_common_name_is_told_where_the_subject_is_nothing_else() {
+    let ca = Ca::root("Root");
+    let named = |attributes: &[(DnType, &str)]| {
+        let mut params = leaf_params();
+        for (kind, value) in attributes {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        let leaf = ca.sign(&params, &key());
+        leaf.common_name().map(str::to_owned)
+    };
+    assert_eq!(named(&[]), None);
+    assert_eq!(
+        named(&[(DnType::CommonName, "app user")]).unwrap(),
+        "app user"
+    );
+    assert_eq!(named(&[(DnType::OrganizationName, "app")]), None);
+    assert_eq!(
+        named(&[
+            (DnType::CommonName, "app"),
+            (DnType::OrganizationName, "Example")
+        ]),
+        None
+    );
+}
 
 #[test]
 fn a_leaf_shows_the_facts_that_it_was_made_with() {

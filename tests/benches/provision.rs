@@ -33,6 +33,7 @@ use certagent_core::{
     algorithm::KeyAlgorithm,
     config::{CertificatePolicy, Config, TrustAnchor, TrustPolicy, VolumeSpec},
     issued::{IssuedChain, RawChain},
+    names::SubjectNames,
     plan::{self, IssuePlan},
     pool::CaPoolName,
     request::{PreparedRequest, RequestForm},
@@ -172,6 +173,7 @@ impl Bench {
         let assignment = Assignment {
             path: path.to_owned(),
             spiffe_id: plan::workload_id(self.bundle.trust_domain(), "default", "bench").unwrap(),
+            names: SubjectNames::default(),
             volume: VolumeSpec {
                 path: path.display().to_string(),
                 owner: None,

@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 
 use certagent_core::{
     algorithm::KeyAlgorithm,
+    names::SubjectNames,
     plan::IssuePlan,
     pool::CaPoolName,
     request::{PreparedRequest, RequestForm, SubjectMode},
@@ -140,6 +141,7 @@ pub(crate) fn plan() -> IssuePlan {
         validity: Duration::from_secs(3600),
         rotation_window_percentage: 50,
         subject_mode: SubjectMode::Default,
+        names: SubjectNames::default(),
     }
 }
 

@@ -40,7 +40,9 @@ pub(super) fn of_pool(error: &IssueError) -> &'static str {
         IssueError::KeyTypeForbidden { .. } => "PoolForbidsKeyAlgorithm",
         IssueError::LifetimeOverMaximum { .. } => "PoolForbidsValidity",
         IssueError::NoIssuanceMode { .. } => FORBIDS_CONFIG,
-        IssueError::OtherWorkload { .. }
+        // A cluster asks for no names beside the SPIFFE ID.
+        IssueError::NamesDropped { .. }
+        | IssueError::OtherWorkload { .. }
         | IssueError::Csr(_)
         | IssueError::NotFetched { .. }
         | IssueError::Lost { .. }

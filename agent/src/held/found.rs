@@ -141,6 +141,12 @@ impl Held {
             }),
             spread: rotation::spread(self.id.as_str(), &serial),
         };
-        self.certificate = Some(Installed::new(leaf, state));
+        let installed = Installed::new(leaf, state, &self.names);
+        if !installed.is_named_so {
+            info!(volume = %self.dir.path().display(), serial,
+                "the certificate has other names than commonName and dnsNames ask for; it stays until there is another");
+        }
+        self.generation = self.dir.generation();
+        self.certificate = Some(installed);
     }
 }

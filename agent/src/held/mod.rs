@@ -1,20 +1,18 @@
 //! One volume that the agent holds: its directory, its record, and what is known of the
 //! certificate in it.
+mod assignment;
 mod found;
 mod recover;
 mod trust;
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{cell::RefCell, collections::BTreeMap, path::Path};
 
 use certagent_core::{
-    config::{CertificatePolicy, Config, OwnerRef, VolumeSpec, Workload},
+    config::{CertificatePolicy, Config},
     issued::IssuedChain,
+    names::SubjectNames,
     plan::{self, IssuePlan, PlanError},
-    request::{PreparedRequest, SubjectMode},
+    request::PreparedRequest,
     rotation::{self, CertState},
     spread_rotation::SpreadRotation,
 };
@@ -26,101 +24,20 @@ use certagent_svid::{
 use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
+pub use assignment::{Assignment, Beside};
 pub use recover::recover;
 
 use crate::{
-    google::{Caller, SubjectToken},
+    google::Caller,
     issuer::Behalf,
     schedule::Priority,
     status::CertificateStatus,
     trust::Trust,
     volume::{
-        Access, Content, PendingError, PodRecord, Record, Sequence, StateDir, StateError,
-        VolumeDir, VolumeError, VolumeId, VolumeState, Written,
-        owner::{self, OwnerError},
+        Content, PendingError, PodRecord, Record, Sequence, StateDir, StateError, VolumeDir,
+        VolumeError, VolumeId, VolumeState, Written, owner::OwnerError,
     },
 };
-
-/// Whose credential goes where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
-    /// The volume's directory, absolute.
-    pub path: PathBuf,
-    /// The identity of the workload that reads it.
-    pub spiffe_id: SpiffeId,
-    /// Owner, group and modes, as configured.
-    pub volume: VolumeSpec,
-    /// Whose identity asks the CA for its certificates.
-    pub caller: Caller,
-    /// What the agent keeps of the volume is with the volume, not in the state directory.
-    pub beside: Option<Beside>,
-}
-
-/// The place for what the agent keeps of a pod's volume: in the volume's own memory, where the pod
-/// cannot look, so that it comes and goes with the volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beside {
-    /// The directory; it exists.
-    pub state: PathBuf,
-    /// The pod, for the record.
-    pub pod: PodRecord,
-}
-
-impl Assignment {
-    /// What the agent keeps of the volume.
-    pub(crate) fn kept(&self, state: &StateDir, id: &VolumeId, on_disk: bool) -> VolumeState {
-        match &self.beside {
-            Some(beside) => VolumeState::at(beside.state.clone(), on_disk),
-            None => state.volume(id),
-        }
-    }
-
-    /// What a workload of the configuration is assigned where names are given so.
-    pub fn of(workload: &Workload, subject_mode: SubjectMode) -> Result<Self, PlanError> {
-        let Workload {
-            trust_domain,
-            namespace,
-            service_account,
-            token_file,
-            volume,
-            ..
-        } = workload;
-        let caller = match (subject_mode, token_file) {
-            (SubjectMode::Default, _) => Caller::Agent,
-            (SubjectMode::ReflectedSpiffe, Some(file)) => {
-                Caller::Workload(SubjectToken::File(Path::new(file).into()))
-            }
-            (SubjectMode::ReflectedSpiffe, None) => return Err(PlanError::NoTokenFile),
-        };
-        let path = PathBuf::from(&volume.path);
-        Ok(Self {
-            // Two paths to one directory are one volume.
-            path: path.canonicalize().unwrap_or(path),
-            spiffe_id: plan::workload_id(trust_domain, namespace, service_account)?,
-            volume: volume.clone(),
-            caller,
-            beside: None,
-        })
-    }
-
-    /// Owner, group and modes; names are looked up on this machine, now.
-    pub fn access(&self) -> Result<Access, OwnerError> {
-        let id = |named: &Option<OwnerRef>, lookup: fn(&str) -> Result<u32, OwnerError>| match named
-        {
-            None => Ok(None),
-            Some(OwnerRef::Id(id)) => lookup(&id.to_string()).map(Some),
-            Some(OwnerRef::Name(name)) => lookup(name).map(Some),
-        };
-        Ok(Access {
-            owner: id(&self.volume.owner, owner::user)?,
-            group: id(&self.volume.group, owner::group)?,
-            directory_mode: self.volume.directory_mode,
-            key_mode: self.volume.key_mode,
-            file_mode: self.volume.file_mode,
-            allow_disk: self.volume.allow_disk,
-        })
-    }
-}
 
 /// A volume that is open and locked.
 #[derive(Debug)]
@@ -128,11 +45,14 @@ pub struct Held {
     id: VolumeId,
     spiffe_id: SpiffeId,
     trust_domain: TrustDomain,
+    names: SubjectNames,
     caller: Caller,
     dir: VolumeDir,
     state: VolumeState,
     pod: Option<PodRecord>,
     certificate: Option<Installed>,
+    /// The generation that is published, if this process has seen or written one.
+    generation: Option<String>,
     sequences: BTreeMap<String, Sequence>,
     published_trust: Option<[u8; 32]>,
     settled: bool,
@@ -149,6 +69,8 @@ struct Installed {
     serial: String,
     key: PublicKeyKind,
     public_key: Vec<u8>,
+    /// Its names are those that are asked for now.
+    is_named_so: bool,
 }
 
 /// Why a volume cannot be held or written.
@@ -209,11 +131,13 @@ impl Held {
             id,
             spiffe_id,
             trust_domain,
+            names: assignment.names.clone(),
             caller: assignment.caller.clone(),
             dir,
             state,
             pod: beside.map(|beside| beside.pod.clone()),
             certificate: None,
+            generation: None,
             sequences: BTreeMap::new(),
             published_trust: None,
             settled: false,
@@ -248,14 +172,30 @@ impl Held {
     /// What is asked for under the active configuration.
     pub fn plan(&self, config: &Config) -> Result<IssuePlan, PlanError> {
         let plan = IssuePlan::new(&config.certificates, &config.trust, self.spiffe_id.clone())?;
-        Ok(plan.with_subject_mode(self.caller.subject_mode()))
+        let plan = plan.with_subject_mode(self.caller.subject_mode());
+        Ok(plan.with_names(self.names.clone()))
     }
 
-    /// Whether a request asks for the identity of this volume, in the way in which it is asked for
-    /// now.
+    /// Whether a request asks for the identity and the names of this volume, in the way in which
+    /// they are asked for now.
     pub fn is_for_us(&self, request: &PreparedRequest) -> bool {
         let plan = &request.plan;
-        plan.spiffe_id == self.spiffe_id && plan.subject_mode == self.caller.subject_mode()
+        plan.spiffe_id == self.spiffe_id
+            && plan.subject_mode == self.caller.subject_mode()
+            && plan.names == self.names
+    }
+
+    /// The certificate that is there has other names than those that are asked for now: it is good
+    /// until there is another.
+    pub fn is_misnamed(&self) -> bool {
+        self.certificate
+            .as_ref()
+            .is_some_and(|there| !there.is_named_so)
+    }
+
+    /// The name of the generation that is published with the certificate; none without one.
+    pub fn generation(&self) -> Option<&str> {
+        self.certificate.as_ref().and(self.generation.as_deref())
     }
 
     /// On whose behalf its certificates are asked for, and how urgent that is now.
@@ -381,7 +321,7 @@ impl Held {
         };
         let before = self
             .certificate
-            .replace(Installed::new(leaf, state))
+            .replace(Installed::new(leaf, state, &self.names))
             .is_some();
         self.write_record(&request.plan, Some(request.pool.to_string()))?;
         self.clear_pending()?;
@@ -444,6 +384,7 @@ impl Held {
         self.published_trust = Some(trust::hash(&bundles));
         self.settled = true;
         self.sequences = sequences;
+        self.generation = Some(written.generation.clone());
         Ok(written)
     }
 
@@ -468,12 +409,13 @@ impl Held {
 }
 
 impl Installed {
-    fn new(leaf: &Certificate, state: CertState) -> Self {
+    fn new(leaf: &Certificate, state: CertState, names: &SubjectNames) -> Self {
         Self {
             state,
             serial: leaf.serial_hex(),
             key: leaf.public_key_kind(),
             public_key: leaf.public_key().to_vec(),
+            is_named_so: names.are_those_of(leaf),
         }
     }
 }

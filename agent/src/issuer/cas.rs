@@ -247,6 +247,7 @@ fn check_policy(
     check_key_type(plan, pool, policy)?;
     check_lifetime(plan, pool, policy)?;
     check_backdating(plan, pool, policy)?;
+    check_names(plan, pool, policy)?;
     check_form(pool, policy)
 }
 
@@ -298,6 +299,31 @@ pub(crate) fn check_backdating(
         }),
         _ => Ok(()),
     }
+}
+
+/// The pool passes on the names that the plan asks for beside the identity.
+pub(crate) fn check_names(
+    plan: &IssuePlan,
+    pool: &CaPoolName,
+    policy: &IssuancePolicy,
+) -> Result<(), IssueError> {
+    let Some(constraints) = &policy.identity_constraints else {
+        return Ok(());
+    };
+    let dropped = |field, setting| {
+        Err(IssueError::NamesDropped {
+            pool: pool.clone(),
+            field,
+            setting,
+        })
+    };
+    if plan.names.common_name.is_some() && !constraints.allow_subject_passthrough {
+        return dropped("commonName", "allowSubjectPassthrough");
+    }
+    if !plan.names.dns_names.is_empty() && !constraints.allow_subject_alt_names_passthrough {
+        return dropped("dnsNames", "allowSubjectAltNamesPassthrough");
+    }
+    Ok(())
 }
 
 /// The form of request that the pool takes.

@@ -1,6 +1,8 @@
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
-use certagent_core::{algorithm::KeyAlgorithm, plan::workload_id, request::SubjectMode};
+use certagent_core::{
+    algorithm::KeyAlgorithm, names::SubjectNames, plan::workload_id, request::SubjectMode,
+};
 use certagent_svid::{SpiffeId, TrustDomain};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -56,6 +58,7 @@ async fn bench_of(algorithm: KeyAlgorithm) -> Bench {
         validity: Duration::from_secs(3600),
         rotation_window_percentage: 50,
         subject_mode: SubjectMode::Default,
+        names: SubjectNames::default(),
     };
     let key = Keys::default().generate(algorithm).await.unwrap();
     let csr = pod_csr_pem(&plan, &key, UID).unwrap();

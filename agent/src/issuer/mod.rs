@@ -168,6 +168,18 @@ pub enum IssueError {
         /// The lifetime asked for.
         validity: Duration,
     },
+    /// The pool drops names that the workload asks for.
+    #[error(
+        "the CA pool {pool} issues no certificate with {field}: identityConstraints.{setting} is not true in its issuancePolicy; set it, or take {field} out of the Workload"
+    )]
+    NamesDropped {
+        /// The pool.
+        pool: CaPoolName,
+        /// The field of the `Workload`.
+        field: &'static str,
+        /// The pool's setting.
+        setting: &'static str,
+    },
     /// The workload's own token, from which CA Service takes the name, is of another workload.
     #[error(
         "CA Service takes the identity from the workload's own token, and the token is of namespace \"{}\" and service account \"{}\", not of {asked}: let tokenFile name the token of that workload, or correct its namespace and serviceAccount; nothing was asked of {pool}", token.0, token.1
@@ -245,6 +257,7 @@ impl IssueError {
             | Self::Backdates { .. }
             | Self::KeyTypeForbidden { .. }
             | Self::LifetimeOverMaximum { .. }
+            | Self::NamesDropped { .. }
             | Self::NoIssuanceMode { .. } => Class::Refused,
             Self::OtherWorkload { .. } => Class::Invalid,
             Self::Lost { .. } => Class::Lost,
@@ -274,6 +287,7 @@ impl IssueError {
             | Self::Backdates { pool, .. }
             | Self::KeyTypeForbidden { pool, .. }
             | Self::LifetimeOverMaximum { pool, .. }
+            | Self::NamesDropped { pool, .. }
             | Self::OtherWorkload { pool, .. }
             | Self::NoIssuanceMode { pool }
             | Self::Lost { pool, .. }

@@ -1,6 +1,7 @@
 //! What a pod's volume is to hold, by what kubelet says of the pod.
 use certagent_core::{
     config::{OwnerRef, VolumeSpec},
+    names::SubjectNames,
     plan,
 };
 use certagent_csi::{ContentDir, FillError, FillErrorKind, PodVolume};
@@ -53,6 +54,7 @@ pub(super) fn of_record(
         spiffe_id,
         volume: volume_spec(path.display().to_string(), pod.fs_group),
         path,
+        names: SubjectNames::default(),
         caller: token.map_or(Caller::Agent, |token| {
             Caller::Workload(SubjectToken::Pod(token))
         }),

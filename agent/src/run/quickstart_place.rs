@@ -107,6 +107,7 @@ pub(super) fn settings(place: &Place, lift_minimums: bool) -> Settings {
                 allow_disk: Some(true),
                 ..WorkloadVolumeSpec::default()
             }),
+            ..WorkloadSpec::default()
         }),
     }
 }

@@ -181,6 +181,12 @@ impl VolumeDir {
         self.snapshot(&generation, &name).map(Some)
     }
 
+    /// The name of the generation that is published now; none if there is none, or it cannot be
+    /// told.
+    pub fn generation(&self) -> Option<String> {
+        self.current().ok().flatten().map(|(name, _)| name)
+    }
+
     /// Publishes `content`: a new generation, swapped in whole.
     ///
     /// If the volume holds the same bytes, modes and owners already, nothing is touched.

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use certagent_core::{
     algorithm::KeyAlgorithm,
+    names::SubjectNames,
     plan::IssuePlan,
     request::{RequestForm, SubjectMode},
 };
@@ -16,6 +17,7 @@ fn request(key: &PrivateKey, second: i64) -> PreparedRequest {
         validity: Duration::from_secs(86_400),
         rotation_window_percentage: 50,
         subject_mode: SubjectMode::Default,
+        names: SubjectNames::default(),
     };
     let pool =
         "//privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/issuing"

@@ -144,6 +144,7 @@ impl Volumes {
         }
         let step = self.step(held, self.context.clock.now()).await;
         if is_good
+            && !held.is_misnamed()
             && matches!(step, Some(Step::Wait { .. } | Step::CaEnding { .. }))
             && !provision::resumes(&self.context, held)?
         {

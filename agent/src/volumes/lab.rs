@@ -6,6 +6,7 @@ use std::{
 
 use certagent_core::{
     config::{Config, TrustAnchor, VolumeSpec},
+    names::SubjectNames,
     plan,
 };
 use certagent_emulator::{Fault, FaultRule, Method};
@@ -106,6 +107,7 @@ impl Site {
         Assignment {
             path: root.join("data"),
             spiffe_id: plan::workload_id(&domain("demo.svc.id.goog"), "default", "web").unwrap(),
+            names: SubjectNames::default(),
             volume: VolumeSpec {
                 path: root.join("data").display().to_string(),
                 owner: None,

@@ -126,23 +126,13 @@ impl Volumes {
             return Ok(id);
         }
         let opened = Held::open(&assignment, &self.state, &self.policy(), now);
-        let mut status = VolumeStatus {
-            id: id.clone(),
-            path: assignment.path.clone(),
-            spiffe_id: assignment.spiffe_id.to_string(),
-            certificate: None,
-            is_distrusted: false,
-            rotations: 0,
-            failures: 0,
-            last_error: None,
-            is_hopeless: false,
-            needs_token: false,
-            next_attempt: now,
-        };
+        let mut status = VolumeStatus::new(id.clone(), &assignment, now);
         let (slot, result) = match opened {
             Ok(held) => {
                 let rotation = self.context.config.borrow().spread_rotation();
                 status.certificate = held.certificate_status(rotation);
+                status.generation = held.generation().map(str::to_owned);
+                status.is_misnamed = held.is_misnamed();
                 (Slot::Idle(Box::new(held)), Ok(id.clone()))
             }
             Err(error) => {
@@ -293,6 +283,7 @@ impl Volumes {
                     "the volume was replaced or emptied; it is taken up anew");
                 entry.slot = Slot::Closed;
                 entry.status.certificate = None;
+                entry.status.generation = None;
                 entry.status.is_hopeless = false;
                 entry.status.next_attempt = now;
                 schedule.set(id.clone(), now, Priority::New);
@@ -423,6 +414,8 @@ impl Volumes {
         let had = status.certificate.is_some();
         if let Some(held) = &done.held {
             status.certificate = held.certificate_status(done.saw.0.spread_rotation());
+            status.generation = held.generation().map(str::to_owned);
+            status.is_misnamed = held.is_misnamed();
             let stripped = done.saw.1.is_stripped(held.trust_domain());
             status.is_distrusted =
                 status.certificate.is_some() && (stripped || held.is_distrusted());

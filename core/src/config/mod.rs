@@ -43,12 +43,13 @@ pub use certificates::{
 };
 pub use guide::{GuideParams, render_trust_config, render_workload_certificate_config};
 pub use policy::{
-    CertificatePolicy, Config, OwnerRef, TrustAnchor, TrustPolicy, VolumeSpec, Workload,
+    CertificatePolicy, Config, Hook, HookSignal, OwnerRef, TrustAnchor, TrustPolicy, VolumeSpec,
+    Workload,
 };
 pub use problem::{Checked, FieldProblem, Problem, Severity};
 pub use rule::Rule;
 pub use trust::{TrustAnchorSpec, TrustConfigSpec, TrustStoreSpec};
-pub use workload::{WorkloadSpec, WorkloadVolumeSpec};
+pub use workload::{HookSpec, SignalSpec, WorkloadSpec, WorkloadVolumeSpec};
 pub use yaml::{MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES};
 
 /// One text to read, of any number of documents.

@@ -7,6 +7,7 @@ use certagent_svid::{Certificate, TrustDomain};
 
 use crate::algorithm::KeyAlgorithm;
 use crate::bundle_endpoint::BundleEndpoint;
+use crate::names::SubjectNames;
 use crate::pool::CaPoolName;
 use crate::spread_rotation::SpreadRotation;
 
@@ -74,8 +75,77 @@ pub struct Workload {
     /// The file with its own token, as typed: absolute, or relative to the directory of the
     /// source. Always there where the identity at Google is the workload's.
     pub token_file: Option<String>,
+    /// The names of its certificates beside the SPIFFE ID. None where the identity at Google is the
+    /// workload's.
+    pub names: SubjectNames,
+    /// What is done after each new generation in its volume, in this order.
+    pub on_rotate: Vec<Hook>,
     /// Where its credential is written.
     pub volume: VolumeSpec,
+}
+
+/// One thing to do after a new generation is in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hook {
+    /// Run a program, without a shell.
+    Exec {
+        /// The program, an absolute path.
+        program: String,
+        /// Its arguments.
+        arguments: Vec<String>,
+        /// How long it may run: whole seconds, 1 s to [`Hook::MAX_SECONDS`].
+        limit: Duration,
+    },
+    /// Send a signal to a program that runs.
+    Signal {
+        /// The file whose first line is the process id, an absolute path.
+        pid_file: String,
+        /// The signal.
+        signal: HookSignal,
+    },
+}
+
+impl Hook {
+    /// How long a program may run if nothing is configured, in seconds.
+    pub const DEFAULT_SECONDS: u64 = 30;
+    /// How long a program may run at most, in seconds.
+    pub const MAX_SECONDS: u64 = 300;
+}
+
+/// The signals that programs reload at, reopen files at, or end at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the signals of POSIX by their names")]
+pub enum HookSignal {
+    Hup,
+    Int,
+    Quit,
+    Term,
+    Usr1,
+    Usr2,
+}
+
+impl HookSignal {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Hup,
+        Self::Int,
+        Self::Quit,
+        Self::Term,
+        Self::Usr1,
+        Self::Usr2,
+    ];
+
+    /// The name in the configuration, without `SIG`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hup => "HUP",
+            Self::Int => "INT",
+            Self::Quit => "QUIT",
+            Self::Term => "TERM",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+        }
+    }
 }
 
 /// A directory for one credential.

@@ -61,6 +61,8 @@ fn workload(found: FoundWorkload, trust_domain: TrustDomain, sources: &[Source])
         namespace: found.declared.namespace,
         service_account: found.declared.service_account,
         token_file: found.declared.token_file,
+        names: found.declared.names,
+        on_rotate: found.declared.on_rotate,
         volume: found.declared.volume,
     }
 }

@@ -21,9 +21,45 @@ pub struct WorkloadSpec {
     /// relative path starts at the directory of the file it stands in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<String>,
+    /// The common name of its certificates, beside the SPIFFE ID; none for an empty subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub common_name: Option<String>,
+    /// The DNS names of its certificates, beside the SPIFFE ID.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_names: Vec<String>,
+    /// What is done after each new generation in the volume, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_rotate: Vec<HookSpec>,
     /// Where the credential is written. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<WorkloadVolumeSpec>,
+}
+
+/// One thing to do after a new generation: exactly one of `exec` and `signal`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookSpec {
+    /// A program and its arguments; no shell reads them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Vec<String>>,
+    /// How long the program may run, in seconds; 30 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<i64>,
+    /// A signal to a program that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<SignalSpec>,
+}
+
+/// Whom to send which signal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignalSpec {
+    /// The file whose first line is the process id. Required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_file: Option<String>,
+    /// The signal's name without `SIG`. Required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
 }
 
 /// A directory for one credential. Modes are octal texts such as `0640`.
@@ -60,6 +96,9 @@ pub(super) fn decode(decoder: &mut Decoder, at: At<'_>) -> WorkloadSpec {
         "namespace",
         "serviceAccount",
         "tokenFile",
+        "commonName",
+        "dnsNames",
+        "onRotate",
         "volume",
     ];
     let Some(fields) = decoder.map(at, &known) else {
@@ -72,7 +111,42 @@ pub(super) fn decode(decoder: &mut Decoder, at: At<'_>) -> WorkloadSpec {
             .get("serviceAccount")
             .and_then(|at| decoder.string(&at)),
         token_file: fields.get("tokenFile").and_then(|at| decoder.string(&at)),
+        common_name: fields.get("commonName").and_then(|at| decoder.string(&at)),
+        dns_names: fields
+            .get("dnsNames")
+            .and_then(|at| decoder.strings(&at))
+            .unwrap_or_default(),
+        on_rotate: fields
+            .get("onRotate")
+            .and_then(|at| decoder.list(&at))
+            .unwrap_or_default()
+            .into_iter()
+            .map(|at| hook(decoder, at))
+            .collect(),
         volume: fields.get("volume").map(|at| volume(decoder, at)),
+    }
+}
+
+fn hook(decoder: &mut Decoder, at: At<'_>) -> HookSpec {
+    let Some(fields) = decoder.map(at, &["exec", "timeoutSeconds", "signal"]) else {
+        return HookSpec::default();
+    };
+    HookSpec {
+        exec: fields.get("exec").and_then(|at| decoder.strings(&at)),
+        timeout_seconds: fields
+            .get("timeoutSeconds")
+            .and_then(|at| decoder.integer(&at)),
+        signal: fields.get("signal").map(|at| signal(decoder, at)),
+    }
+}
+
+fn signal(decoder: &mut Decoder, at: At<'_>) -> SignalSpec {
+    let Some(fields) = decoder.map(at, &["pidFile", "signal"]) else {
+        return SignalSpec::default();
+    };
+    SignalSpec {
+        pid_file: fields.get("pidFile").and_then(|at| decoder.string(&at)),
+        signal: fields.get("signal").and_then(|at| decoder.string(&at)),
     }
 }
 

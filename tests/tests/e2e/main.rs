@@ -17,6 +17,7 @@ mod identity_outages;
 mod issuer;
 mod limits;
 mod main_path;
+mod names;
 mod outages;
 mod pools;
 mod readiness;

@@ -7,6 +7,7 @@ use std::{
 use certagent_core::{
     algorithm::KeyAlgorithm,
     config::{Config, Settings},
+    names::SubjectNames,
     plan::{IssuePlan, workload_id, workload_names},
     pool::CaPoolName,
     request::{PreparedRequest, RequestForm, SubjectMode},
@@ -52,6 +53,7 @@ impl Wanted {
             validity: USUAL_VALIDITY,
             rotation_window_percentage: 50,
             subject_mode,
+            names: SubjectNames::default(),
         };
         Self {
             plan,
@@ -85,6 +87,7 @@ impl Wanted {
             validity: certificates.validity,
             rotation_window_percentage: certificates.rotation_window_percentage,
             subject_mode: settings.subject_mode.unwrap_or_default(),
+            names: names(config),
         };
         Some(Self {
             plan,
@@ -115,6 +118,21 @@ impl Wanted {
             plan.validity = plan.validity.min(longest).max(Duration::from_secs(1));
         }
         plan
+    }
+}
+
+/// Names of both kinds, as far as any workload asks for them: whether the pool lets them through is
+/// one question for all.
+fn names(config: &Config) -> SubjectNames {
+    let all = || config.workloads.iter().map(|workload| &workload.names);
+    let dns_names = all().map(|names| &names.dns_names);
+    SubjectNames {
+        common_name: all().find_map(|names| names.common_name.clone()),
+        dns_names: dns_names
+            .into_iter()
+            .find(|names| !names.is_empty())
+            .cloned()
+            .unwrap_or_default(),
     }
 }
 

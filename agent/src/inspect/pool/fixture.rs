@@ -2,7 +2,8 @@
 use std::time::Duration;
 
 use certagent_core::{
-    algorithm::KeyAlgorithm, plan::IssuePlan, pool::CaPoolName, request::SubjectMode,
+    algorithm::KeyAlgorithm, names::SubjectNames, plan::IssuePlan, pool::CaPoolName,
+    request::SubjectMode,
 };
 use certagent_svid::{Certificate, SpiffeId, certificate::hex};
 use jiff::SignedDuration;
@@ -35,6 +36,7 @@ impl Known {
             validity: Duration::from_secs(86_400),
             rotation_window_percentage: 50,
             subject_mode: SubjectMode::Default,
+            names: SubjectNames::default(),
         };
         let chain = chain(&contents);
         let root = chain.last().unwrap().clone();

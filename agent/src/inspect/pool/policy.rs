@@ -8,7 +8,10 @@ use crate::{
     cas::wire::IssuancePolicy,
     issuer::{
         IssueError,
-        cas::{check_backdating, check_form, check_key_type, check_lifetime, describe_keys},
+        cas::{
+            check_backdating, check_form, check_key_type, check_lifetime, check_names,
+            describe_keys,
+        },
     },
 };
 use certagent_core::request::RequestForm;
@@ -96,8 +99,14 @@ fn issuance(inspection: &mut Inspection<'_>, policy: &IssuancePolicy) {
 
 fn names(inspection: &mut Inspection<'_>, policy: &IssuancePolicy) {
     let id = CheckId::Names;
+    let (plan, pool) = (&inspection.facts.plan, inspection.pool);
+    if let Err(error) = check_names(plan, pool, policy)
+        && keeps_identity(policy)
+    {
+        return inspection.found.failed(id, &error.to_string());
+    }
     match &policy.identity_constraints {
-        Some(constraints) if !constraints.allow_subject_alt_names_passthrough => {
+        Some(_) if !keeps_identity(policy) => {
             inspection.found.failed(
                 id,
                 "the pool drops the names that are asked for (identityConstraints without \
@@ -113,6 +122,11 @@ fn names(inspection: &mut Inspection<'_>, policy: &IssuancePolicy) {
             .found
             .passed(id, "the pool takes the SPIFFE ID over"),
     }
+}
+
+fn keeps_identity(policy: &IssuancePolicy) -> bool {
+    let constraints = policy.identity_constraints.as_ref();
+    constraints.is_none_or(|constraints| constraints.allow_subject_alt_names_passthrough)
 }
 
 fn rule(constraints: &crate::cas::wire::IdentityConstraints) -> Option<&str> {

@@ -1,3 +1,4 @@
+use certagent_core::names::SubjectNames;
 use serde_json::{Value, json};
 
 use super::{
@@ -81,6 +82,33 @@ fn a_policy_that_would_spoil_certificates_is_a_problem() {
             known.policy(&policy);
         });
     }
+}
+
+#[test]
+fn names_that_workloads_ask_for_and_the_pool_drops_are_a_problem() {
+    let named = |common_name: Option<&str>, dns_names: &[&str]| SubjectNames {
+        common_name: common_name.map(str::to_owned),
+        dns_names: dns_names.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let policy = json!({ "identityConstraints": { "allowSubjectAltNamesPassthrough": true } });
+    let with = |names: SubjectNames, policy: &Value| {
+        let mut known = Known::healthy();
+        known.facts.plan.names = names;
+        known.policy(policy);
+        known.judge()
+    };
+    bent(
+        Verdict::Problem,
+        CheckId::Names,
+        "identityConstraints.allowSubjectPassthrough is not true",
+        |known| {
+            known.facts.plan.names = named(Some("db"), &[]);
+            known.policy(&policy);
+        },
+    );
+    let healthy = |names, policy| with(names, policy).verdict() == Verdict::Healthy;
+    assert!(healthy(named(None, &["localhost"]), &policy));
+    assert!(healthy(named(Some("db"), &["localhost"]), &json!({})));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! Each returns the meaning of the spec together with everything that is wrong with it.
 
 mod certificates;
+mod hooks;
+mod names;
 mod trust;
 mod workload;
 

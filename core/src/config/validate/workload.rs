@@ -3,11 +3,11 @@
 use certagent_svid::TrustDomain;
 
 use crate::config::Settings;
-use crate::config::policy::{OwnerRef, VolumeSpec};
+use crate::config::policy::{Hook, OwnerRef, VolumeSpec};
 use crate::config::problem::{Checked, FieldProblem, quote};
 use crate::config::rule::Rule;
 use crate::config::workload::{WorkloadSpec, WorkloadVolumeSpec};
-use crate::{dns, request::SubjectMode};
+use crate::{dns, names::SubjectNames, request::SubjectMode};
 
 /// A [`Workload`](crate::config::Workload) whose trust domain may still follow from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub struct DeclaredWorkload {
     pub service_account: String,
     /// See [`Workload`](crate::config::Workload).
     pub token_file: Option<String>,
+    /// See [`Workload`](crate::config::Workload).
+    pub names: SubjectNames,
+    /// See [`Workload`](crate::config::Workload).
+    pub on_rotate: Vec<Hook>,
     /// See [`Workload`](crate::config::Workload).
     pub volume: VolumeSpec,
 }
@@ -48,6 +52,8 @@ pub fn workload(spec: &WorkloadSpec, settings: &Settings) -> Checked<DeclaredWor
         settings.subject_mode,
         &mut problems,
     );
+    let names = super::names::names(spec, settings.subject_mode, &mut problems);
+    let on_rotate = super::hooks::hooks(&spec.on_rotate, &mut problems);
     let volume = volume(spec.volume.as_ref(), &mut problems);
     let value = namespace.zip(service_account).zip(volume);
     let value = value.map(|((namespace, service_account), volume)| DeclaredWorkload {
@@ -55,6 +61,8 @@ pub fn workload(spec: &WorkloadSpec, settings: &Settings) -> Checked<DeclaredWor
         namespace,
         service_account,
         token_file,
+        names,
+        on_rotate,
         volume,
     });
     Checked::new(value, problems)
