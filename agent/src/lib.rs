@@ -20,6 +20,7 @@ pub mod controller;
 pub mod crash;
 pub mod google;
 pub mod held;
+pub mod hooks;
 pub mod inspect;
 pub mod issuer;
 pub mod keys;

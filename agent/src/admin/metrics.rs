@@ -37,6 +37,8 @@ pub struct Metrics {
     failures: Family<ReasonLabel, Counter>,
     abandoned: Counter,
     decisions: Family<DecisionLabel, Counter>,
+    hook_runs: Family<ResultLabel, Counter>,
+    hooks_failing: Gauge,
     issue_seconds: Histogram,
     quota_wait_seconds: Histogram,
     pool_rate: Family<PoolLabel, Gauge<f64, AtomicU64>>,
@@ -64,6 +66,12 @@ struct StateLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+/// Whether a hook has succeeded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 /// What became of a request, and the rule that it broke or what was wrong with its certificate.
@@ -128,6 +136,8 @@ impl Metrics {
             failures: Family::default(),
             abandoned: Counter::default(),
             decisions: Family::default(),
+            hook_runs: Family::default(),
+            hooks_failing: Gauge::default(),
             issue_seconds: Histogram::new(ISSUE_SECONDS),
             quota_wait_seconds: Histogram::new(WAIT_SECONDS),
             pool_rate: Family::default(),
@@ -170,6 +180,19 @@ impl Metrics {
             "requests_decided",
             "CertificateSigningRequests, by what the controller decided and why",
             self.decisions.clone(),
+        );
+        for result in ["failed", "succeeded"] {
+            drop(self.hook_runs.get_or_create(&ResultLabel { result }));
+        }
+        registry.register(
+            "hook_runs",
+            "Hooks of onRotate that were run, by how they ended",
+            self.hook_runs.clone(),
+        );
+        registry.register(
+            "hooks_failing",
+            "Workloads of which a hook has not succeeded for the generation in place",
+            self.hooks_failing.clone(),
         );
         registry.register(
             "issue_seconds",
@@ -249,6 +272,18 @@ impl Metrics {
     pub fn decided(&self, decision: &'static str, reason: &'static str) {
         let label = DecisionLabel { decision, reason };
         self.decisions.get_or_create(&label).inc();
+    }
+
+    /// A hook was run.
+    pub fn hook_ran(&self, has_succeeded: bool) {
+        let result = if has_succeeded { "succeeded" } else { "failed" };
+        self.hook_runs.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// So many workloads have a hook that fails now.
+    pub fn hooks_failing(&self, workloads: usize) {
+        let workloads = i64::try_from(workloads).unwrap_or(i64::MAX);
+        self.hooks_failing.set(workloads);
     }
 
     /// A request waited so long for the quota of a pool that is sent `rate` requests a second.
@@ -385,6 +420,10 @@ mod tests {
         metrics.failed("denied");
         metrics.abandoned();
         metrics.decided("denied", "PodOnOtherNode");
+        metrics.hook_ran(true);
+        metrics.hook_ran(true);
+        metrics.hook_ran(false);
+        metrics.hooks_failing(1);
         let pool =
             "//privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/n";
         let pool = pool.parse().unwrap();

@@ -109,6 +109,11 @@ pub(crate) trait CheckName: Copy + Debug + Ord + Serialize + 'static {
 
     /// The checks without which this one cannot run.
     fn needs(self) -> &'static [Self];
+
+    /// It has no place in the report where it found nothing: most subjects have nothing of the kind.
+    fn is_told_if_found_only(self) -> bool {
+        false
+    }
 }
 
 /// What the checks of one subject found so far.
@@ -149,6 +154,9 @@ impl<I: CheckName> Findings<I> {
     pub(super) fn finish(mut self) -> Vec<Check<I>> {
         let mut checks: Vec<Check<I>> = Vec::new();
         for &id in I::ALL {
+            if id.is_told_if_found_only() && !self.0.contains_key(&id) {
+                continue;
+            }
             let finding = self.0.remove(&id).unwrap_or_else(|| {
                 let first = checks
                     .iter()

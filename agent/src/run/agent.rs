@@ -24,6 +24,7 @@ use crate::{
     config::{ActiveConfig, ConfigFiles},
     google::{IdentityChoice, SubjectToken, SubjectTokens},
     held::Assignment,
+    hooks::{HookPlan, Hooked, Hooks},
     status::VolumeStatus,
     trust::{Distrust, Trust},
     volume::{StateDir, VolumeId},
@@ -57,6 +58,7 @@ pub struct AgentOptions {
 /// An agent at work.
 pub struct RunningAgent {
     volumes: Arc<Volumes>,
+    hooks: Hooks,
     trust: watch::Receiver<Arc<Trust>>,
     config: watch::Receiver<Arc<ActiveConfig>>,
     clock: SharedClock,
@@ -103,7 +105,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     let engine = Engine::start(
         asking,
         config.clone(),
-        state,
+        Arc::clone(&state),
         Arc::clone(&metrics),
         Arc::clone(&clock),
         &cancel,
@@ -124,6 +126,17 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         bail!("none of the volumes can be used; the errors above say why");
     }
 
+    let (plan, planned) = watch::channel(assigned.hooks);
+    let (hooks, task) = Hooks::start(
+        Arc::clone(&volumes),
+        state,
+        planned,
+        Arc::clone(&metrics),
+        Arc::clone(&clock),
+        cancel.clone(),
+    );
+    tasks.push(task);
+
     let server = match admin {
         Some(address) => {
             Some(serve_admin(address, &volumes, metrics, Arc::clone(&clock), &cancel).await?)
@@ -134,6 +147,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
         Arc::clone(&volumes),
         config.clone(),
         assigned.ids,
+        plan,
         subject_mode,
         cancel.clone(),
     )));
@@ -142,6 +156,7 @@ pub async fn start(options: AgentOptions, cancel: CancellationToken) -> Result<R
     guard.disarm();
     Ok(RunningAgent {
         volumes,
+        hooks,
         trust,
         config,
         clock,
@@ -190,8 +205,34 @@ impl RunningAgent {
 
     /// Waits until every volume was looked at, a renewal that is due included, and holds a valid
     /// credential that leads to a trusted root; what is still missing when each pool had its time,
-    /// or can only be helped by a change, is an error.
+    /// or can only be helped by a change, is an error. Then it waits until the hooks were run, too;
+    /// nobody would run one again that failed, so that is an error as well.
     pub async fn once(&self) -> Result<()> {
+        self.supplied().await?;
+        if let Some(kept) = self.statuses().iter().find(|status| status.is_misnamed) {
+            bail!(
+                "the volume {} keeps a certificate with other names than commonName and dnsNames ask for: {}",
+                kept.path.display(),
+                kept.last_error
+                    .as_deref()
+                    .unwrap_or("no other was issued yet")
+            );
+        }
+        tokio::select! {
+            failed = self.hooks.settled() => match failed.as_slice() {
+                [] => Ok(()),
+                _ => bail!(
+                    "every volume holds a valid credential, and a hook failed: {}; it is tried again at the next start",
+                    failed.join("; ")
+                ),
+            },
+            () = self.cancel.cancelled() => bail!(
+                "a signal ended --once before the hooks were done; they run at the next start"
+            ),
+        }
+    }
+
+    async fn supplied(&self) -> Result<()> {
         if let Some(problem) = &self.config.borrow().problem {
             bail!("the configuration has errors, and --once uses no earlier one: {problem}");
         }
@@ -253,12 +294,15 @@ async fn follow(
     volumes: Arc<Volumes>,
     mut config: watch::Receiver<Arc<ActiveConfig>>,
     mut ids: BTreeMap<String, VolumeId>,
+    plan: watch::Sender<HookPlan>,
     subject_mode: SubjectMode,
     cancel: CancellationToken,
 ) {
     while let Some(Ok(())) = cancel.run_until_cancelled(config.changed()).await {
         let active = Arc::clone(&config.borrow_and_update());
-        ids = assign(&volumes, &ids, &active.config, subject_mode).ids;
+        let assigned = assign(&volumes, &ids, &active.config, subject_mode);
+        ids = assigned.ids;
+        plan.send_replace(assigned.hooks);
     }
 }
 
@@ -277,6 +321,7 @@ fn token_files(config: watch::Receiver<Arc<ActiveConfig>>) -> SubjectTokens {
 /// What [`assign`] did.
 struct Assigned {
     ids: BTreeMap<String, VolumeId>,
+    hooks: HookPlan,
     opened: usize,
     failed: usize,
 }
@@ -291,9 +336,11 @@ fn assign(
 ) -> Assigned {
     let mut assigned = Assigned {
         ids: BTreeMap::new(),
+        hooks: HookPlan::default(),
         opened: 0,
         failed: 0,
     };
+    let mut hooks = BTreeMap::new();
     for workload in &config.workloads {
         let result = Assignment::of(workload, subject_mode)
             .map_err(anyhow::Error::from)
@@ -305,7 +352,14 @@ fn assign(
                         assignment.path.display()
                     );
                 }
-                assigned.ids.insert(workload.name.clone(), id);
+                assigned.ids.insert(workload.name.clone(), id.clone());
+                if !workload.on_rotate.is_empty() {
+                    let hooked = Hooked {
+                        workload: workload.name.clone(),
+                        hooks: workload.on_rotate.clone(),
+                    };
+                    hooks.insert(id, hooked);
+                }
                 Ok(volumes.publish(assignment)?)
             });
         match result {
@@ -322,6 +376,7 @@ fn assign(
     {
         volumes.forget(id);
     }
+    assigned.hooks = Arc::new(hooks);
     if assigned.ids.is_empty() {
         info!("there is no workload yet: add a document of kind Workload, or use --volume");
     }

@@ -301,10 +301,12 @@ fn known(volume: &Path, state_dir: Option<&Path>) -> (Option<RenewalHint>, Distr
     };
     let found = candidates.iter().find_map(|state| {
         let record = StateDir::peek_record(state, &id).ok().flatten()?;
-        Some((record, StateDir::peek_distrust(state)))
+        let hooks = StateDir::peek_hooks(state, &id).unwrap_or_default();
+        Some((record, hooks, StateDir::peek_distrust(state)))
     });
-    let Some((record, distrust)) = found else {
+    let Some((record, hooks, distrust)) = found else {
         return (None, Distrust::default());
     };
-    (RenewalHint::of(&record, &id), distrust)
+    let hint = RenewalHint::of(&record, &id).map(|hint| hint.with_hooks(hooks));
+    (hint, distrust)
 }

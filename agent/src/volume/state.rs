@@ -5,6 +5,7 @@
 //! STATE/trust.json
 //! STATE/distrust
 //! STATE/volumes/ID/record.json
+//! STATE/volumes/ID/hooks.json
 //! STATE/volumes/ID/pending/{key.pem,request.json}
 //! ```
 use std::{
@@ -27,7 +28,7 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Pending, Record, RecordError, Room, at::Filesystem};
+use super::{HookRecord, Pending, Record, RecordError, Room, at::Filesystem};
 use crate::trust::Distrust;
 
 const LAST_GOOD: &str = "last-good.json";
@@ -256,6 +257,12 @@ impl StateDir {
         Record::load(&path.join(VOLUMES).join(id.as_str()))
     }
 
+    /// How the hooks of a volume stand, in the state directory at `path`, which another process may
+    /// hold: for looking only.
+    pub fn peek_hooks(path: &Path, id: &VolumeId) -> Result<HookRecord, StateError> {
+        HookRecord::load(&path.join(VOLUMES).join(id.as_str()))
+    }
+
     /// The roots that are distrusted by the agent whose state directory is at `path`; none where
     /// that is not known.
     pub fn peek_distrust(path: &Path) -> Distrust {
@@ -355,6 +362,17 @@ impl VolumeState {
     /// at. Gives its new path; `None` if there was no record.
     pub fn set_record_aside(&self) -> Result<Option<PathBuf>, StateError> {
         Record::set_aside(&self.path)
+    }
+
+    /// How the hooks stand; nothing is known where nothing was kept.
+    pub fn load_hooks(&self) -> Result<HookRecord, StateError> {
+        HookRecord::load(&self.path)
+    }
+
+    /// Keeps how the hooks stand.
+    pub fn save_hooks(&self, hooks: &HookRecord) -> Result<(), StateError> {
+        self.make()?;
+        hooks.save(&self.path, self.on_disk)
     }
 
     /// The request that is under way, if there is one.

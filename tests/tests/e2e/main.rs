@@ -13,6 +13,7 @@ mod clock;
 mod config;
 mod distrust;
 mod exactly_once;
+mod hooks;
 mod identity_outages;
 mod issuer;
 mod limits;

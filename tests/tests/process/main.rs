@@ -13,6 +13,7 @@ mod command_line;
 mod configuration;
 mod distrust;
 mod emulator;
+mod hooks;
 mod identity;
 mod inspect;
 mod kill;

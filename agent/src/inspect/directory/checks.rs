@@ -114,6 +114,7 @@ impl Inspection<'_> {
         self.key_mode(surroundings);
         self.key_storage(surroundings);
         self.leftovers(surroundings);
+        self.hooks();
     }
 
     fn unreadable(&mut self, error: &ReadError) {
@@ -226,6 +227,35 @@ impl Inspection<'_> {
         self.record(CheckId::Leftovers, finding);
     }
 
+    /// What `onRotate` names has heard of the generation; nothing is said where it names nothing.
+    fn hooks(&mut self) {
+        let Some(hooks) = self.renewal.map(|renewal| &renewal.hooks) else {
+            return;
+        };
+        let current = self.evidence.generation.as_ref();
+        let is_current = |name: &str| current.is_some_and(|current| current.name == name);
+        let finding = match (&hooks.failing, hooks.done.as_deref()) {
+            (Some(failing), _) if is_current(&failing.generation) => {
+                Finding::Warned(clean(&format!(
+                    "a hook of onRotate has failed {} since {}, so a program may still use the \
+                 certificate before: {}",
+                    times(failing.attempts),
+                    failing.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    failing.error
+                )))
+            }
+            (_, Some(done)) if is_current(done) => {
+                Finding::Passed("every hook of onRotate has succeeded".to_owned())
+            }
+            (None, None) => return,
+            _ => Finding::Skipped(
+                Skip::Minor,
+                "the hooks of onRotate were not run yet for this generation".to_owned(),
+            ),
+        };
+        self.record(CheckId::Hooks, finding);
+    }
+
     pub(super) fn record(&mut self, id: CheckId, finding: Finding) {
         self.found.record(id, finding);
     }
@@ -240,6 +270,13 @@ impl Inspection<'_> {
 
     pub(super) fn warned(&mut self, id: CheckId, detail: &str) {
         self.found.warned(id, detail);
+    }
+}
+
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        more => format!("{more} times"),
     }
 }
 

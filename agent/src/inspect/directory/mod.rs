@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     trust::Distrust,
-    volume::{Record, VolumeId},
+    volume::{HookRecord, Record, VolumeId},
 };
 
 pub(super) use checks::chain_problem;
@@ -43,6 +43,8 @@ pub(crate) struct RenewalHint {
     pub(crate) validity: SignedDuration,
     /// The share of the life that remains when renewal may begin, 1 to 99.
     pub(crate) window_percentage: u8,
+    /// How the workload's hooks stand; nothing is known where it has none.
+    pub(crate) hooks: HookRecord,
 }
 
 impl RenewalHint {
@@ -55,7 +57,13 @@ impl RenewalHint {
             issued_at: record.issued_at,
             validity: SignedDuration::from_secs(validity),
             window_percentage: record.rotation_window_percentage,
+            hooks: HookRecord::default(),
         })
+    }
+
+    /// The same with what is known of the hooks.
+    pub(crate) fn with_hooks(self, hooks: HookRecord) -> Self {
+        Self { hooks, ..self }
     }
 
     /// When the certificate will be renewed, if its path lasts until `not_after`.

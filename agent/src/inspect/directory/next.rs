@@ -97,6 +97,10 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             ),
             agent,
         ],
+        CheckId::Hooks => vec![NextStep::new(
+            "what did the hook say? it is tried again by itself; an edit of onRotate counts at once",
+            "journalctl --unit certagent --grep hook --since today",
+        )],
         CheckId::KeyMode => vec![NextStep::new(
             "set keyMode in the Workload (0640 by default); until the next renewal",
             // The sentence begins with the file's name.

@@ -73,6 +73,8 @@ pub(crate) enum CheckId {
     KeyStorage,
     /// No write was left half done.
     Leftovers,
+    /// The hooks of `onRotate` have succeeded.
+    Hooks,
 }
 
 impl CheckName for CheckId {
@@ -94,6 +96,7 @@ impl CheckName for CheckId {
         Self::KeyMode,
         Self::KeyStorage,
         Self::Leftovers,
+        Self::Hooks,
     ];
 
     fn as_str(self) -> &'static str {
@@ -115,6 +118,7 @@ impl CheckName for CheckId {
             Self::KeyMode => "key-mode",
             Self::KeyStorage => "key-storage",
             Self::Leftovers => "leftovers",
+            Self::Hooks => "hooks",
         }
     }
 
@@ -149,10 +153,17 @@ impl CheckName for CheckId {
             Self::KeyMode | Self::KeyStorage => {
                 &[Self::Directory, Self::Generation, Self::PrivateKey]
             }
-            Self::Links | Self::Certificates | Self::PrivateKey | Self::Roots | Self::Leftovers => {
-                &[Self::Directory, Self::Generation]
-            }
+            Self::Links
+            | Self::Certificates
+            | Self::PrivateKey
+            | Self::Roots
+            | Self::Leftovers
+            | Self::Hooks => &[Self::Directory, Self::Generation],
         }
+    }
+
+    fn is_told_if_found_only(self) -> bool {
+        self == Self::Hooks
     }
 }
 

@@ -8,12 +8,15 @@ use rcgen::KeyUsagePurpose;
 use super::{
     super::{Verdict, golden},
     RenewalHint, Report, checks,
-    fixture::{Leaf, NOON, Volume, at, bundles, contents, contents_with},
+    fixture::{GENERATION, Leaf, NOON, Volume, at, bundles, contents, contents_with},
     judge,
     report::CheckId,
     surroundings::{self, Filesystem, Surroundings},
 };
-use crate::trust::Distrust;
+use crate::{
+    trust::Distrust,
+    volume::{HookFailure, HookRecord},
+};
 
 /// Compares both forms with the files in `golden/`.
 fn golden(name: &str, volume: &Volume, report: &Report) {
@@ -39,6 +42,7 @@ fn hint(serial: &str) -> RenewalHint {
         issued_at: at("2026-11-15T00:00:00Z"),
         validity: SignedDuration::from_hours(20 * 24),
         window_percentage: 50,
+        hooks: HookRecord::default(),
     }
 }
 
@@ -127,6 +131,45 @@ fn a_tenth_of_the_life_left_is_a_warning_and_a_moment_before_it_is_not() {
     assert_eq!(early.verdict(), Verdict::Healthy, "{}", early.to_text());
     let late = volume.inspect("2026-12-04T13:00:00Z", Some(&late));
     expect(&late, Verdict::Warning, CheckId::Validity);
+}
+
+#[test]
+fn a_hook_that_fails_for_this_generation_is_a_warning_and_nothing_is_said_without_hooks() {
+    let volume = Volume::swapped(&contents());
+    let inspect = |hooks: HookRecord| volume.inspect(NOON, Some(&hint("c0ffee").with_hooks(hooks)));
+    let failing = |generation: &str, attempts| HookRecord {
+        done: Some("..2026_11_19_12_00_00.000000001".to_owned()),
+        failing: Some(HookFailure {
+            generation: generation.to_owned(),
+            since: at("2026-11-20T12:00:01Z"),
+            attempts,
+            error: "exec /bin/sh: /bin/sh ended with exit status: 1".to_owned(),
+        }),
+    };
+    let report = inspect(failing(GENERATION, 4));
+    expect(&report, Verdict::Warning, CheckId::Hooks);
+    let text = report.to_text();
+    for said in [
+        "programs were not told of the certificate",
+        "has failed 4 times since 2026-11-20T12:00:01Z",
+        "exec /bin/sh: /bin/sh ended with exit status: 1",
+        "journalctl",
+    ] {
+        assert!(text.contains(said), "no {said:?} in {text}");
+    }
+    let done = HookRecord {
+        done: Some(GENERATION.to_owned()),
+        failing: None,
+    };
+    for good in [
+        HookRecord::default(),
+        done,
+        failing("..2026_11_19_12_00_00.000000001", 1),
+    ] {
+        assert_eq!(inspect(good).verdict(), Verdict::Healthy);
+    }
+    let told = |hooks| inspect(hooks).to_json().contains("\"hooks\"");
+    assert!(!told(HookRecord::default()) && told(failing(GENERATION, 1)));
 }
 
 #[test]

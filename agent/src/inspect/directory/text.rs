@@ -58,6 +58,7 @@ fn headline(cause: &Check) -> &'static str {
         CheckId::KeyMode => "everybody can read the key",
         CheckId::KeyStorage => "the key is on a disk",
         CheckId::Leftovers => "a write was interrupted",
+        CheckId::Hooks => "programs were not told of the certificate",
     }
 }
 

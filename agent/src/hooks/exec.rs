@@ -1,0 +1,208 @@
+//! Running a program: without a shell, with an environment of our own, and not for ever.
+use std::{
+    io,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::Occasion;
+
+/// The end of what a program says is kept, so many bytes of it.
+const MOST_OUTPUT: usize = 4096;
+
+/// What a program wrote is read for so long after its end: one that it left behind may hold its
+/// output open for ever.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Where a program looks for others.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExecError {
+    #[error(
+        "{program} cannot be started: {source}; look at its path and mode, and whether the agent's user may run it"
+    )]
+    Start { program: String, source: io::Error },
+    #[error("{program} ended with {status}{}", said(output.as_deref()))]
+    Failed {
+        program: String,
+        status: ExitStatus,
+        output: Option<String>,
+    },
+    #[error("{program} was killed because it ran for longer than its timeoutSeconds, {} s{}", limit.as_secs(), said(output.as_deref()))]
+    Slow {
+        program: String,
+        limit: Duration,
+        output: Option<String>,
+    },
+    #[error("{program} cannot be waited for: {source}")]
+    Wait { program: String, source: io::Error },
+}
+
+fn said(output: Option<&str>) -> String {
+    output.map_or_else(String::new, |output| format!("; it said {output:?}"))
+}
+
+/// Runs a program for a generation, for `limit` at most. Gives the end of what it said; its whole
+/// process group is killed when the limit is over, or the future is dropped.
+pub(super) async fn run(
+    program: &str,
+    arguments: &[String],
+    limit: Duration,
+    workload: &str,
+    occasion: &Occasion,
+) -> Result<Option<String>, ExecError> {
+    let named = || program.to_owned();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(environment(workload, occasion))
+        .env("CERTAGENT_VOLUME", &occasion.path)
+        .current_dir(Path::new("/"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| ExecError::Start {
+            program: named(),
+            source,
+        })?;
+    let mut group = Group::of(&child);
+    let output = Output::default();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut reading = Box::pin(async {
+        tokio::join!(output.keep(stdout), output.keep(stderr));
+    });
+    let mut is_read = false;
+    let ended = timeout(limit, async {
+        loop {
+            tokio::select! {
+                ended = child.wait() => break ended,
+                () = &mut reading, if !is_read => is_read = true,
+            }
+        }
+    })
+    .await;
+    let Ok(ended) = ended else {
+        group.kill();
+        // It is gone at once, and nobody else waits for it.
+        drop(child.wait().await);
+        return Err(ExecError::Slow {
+            program: named(),
+            limit,
+            output: output.text(),
+        });
+    };
+    group.forget();
+    if !is_read {
+        drop(timeout(LAST_WORDS, reading).await);
+    }
+    match ended {
+        Ok(status) if status.success() => Ok(output.text()),
+        Ok(status) => Err(ExecError::Failed {
+            program: named(),
+            status,
+            output: output.text(),
+        }),
+        Err(source) => Err(ExecError::Wait {
+            program: named(),
+            source,
+        }),
+    }
+}
+
+/// All that a program is told, beside its arguments and the volume's path.
+fn environment(workload: &str, occasion: &Occasion) -> [(&'static str, String); 6] {
+    [
+        ("PATH", PATH.to_owned()),
+        ("CERTAGENT_WORKLOAD", workload.to_owned()),
+        ("CERTAGENT_GENERATION", occasion.generation.clone()),
+        ("CERTAGENT_SERIAL", occasion.serial.clone()),
+        ("CERTAGENT_SPIFFE_ID", occasion.spiffe_id.clone()),
+        ("CERTAGENT_NOT_AFTER", occasion.not_after.to_string()),
+    ]
+}
+
+/// A program and those that it has started, killed when this is dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+
+    fn kill(&mut self) {
+        if let Some(group) = self.0.take() {
+            // It may have ended by itself just now.
+            let _ended = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// The program has ended, and what it left behind was meant to stay.
+    fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The end of what a program says on both of its outputs.
+#[derive(Default)]
+struct Output(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    has_key: bool,
+}
+
+impl Output {
+    /// Reads to the end, so that the program never waits for a reader.
+    async fn keep(&self, from: Option<impl AsyncRead + Unpin>) {
+        let Some(mut from) = from else { return };
+        let mut buffer = [0; 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            self.add(buffer.get(..length).unwrap_or_default());
+        }
+    }
+
+    fn add(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes.extend_from_slice(bytes);
+        let label = b"PRIVATE KEY";
+        kept.has_key |= kept.bytes.windows(label.len()).any(|part| part == label);
+        let excess = kept.bytes.len().saturating_sub(MOST_OUTPUT);
+        kept.bytes.drain(..excess);
+    }
+
+    /// None if it said nothing.
+    fn text(&self) -> Option<String> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.has_key {
+            return Some("(a private key, not shown)".to_owned());
+        }
+        let text = String::from_utf8_lossy(&kept.bytes).trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+#[cfg(test)]
+#[path = "exec_tests.rs"]
+mod tests;

@@ -1,0 +1,196 @@
+//! The hooks of one workload: one after the other for each generation, and again while one fails.
+use std::sync::Arc;
+
+use certagent_core::{backoff, config::Hook, rotation};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Board, HookState, Hooked, Occasion, exec, name, signal};
+use crate::{
+    admin::Metrics,
+    clock::SharedClock,
+    volume::{HookFailure, HookRecord, VolumeId, VolumeState},
+};
+
+/// What the hooks are, and what they are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) hooked: Hooked,
+    pub(super) occasion: Option<Occasion>,
+}
+
+/// Runs the hooks of one workload.
+pub(super) struct Worker {
+    pub(super) id: VolumeId,
+    pub(super) kept: VolumeState,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: SharedClock,
+    pub(super) board: Board,
+    pub(super) cancel: CancellationToken,
+}
+
+/// Hooks under way for one generation.
+struct Round {
+    hooks: Vec<Hook>,
+    occasion: Occasion,
+    /// The places of the hooks that have not succeeded yet.
+    left: Vec<usize>,
+    failures: u32,
+    since: Timestamp,
+    /// Nothing is tried before this moment.
+    not_before: Option<Timestamp>,
+}
+
+impl Round {
+    fn new(hooks: &[Hook], occasion: &Occasion, now: Timestamp) -> Self {
+        Self {
+            hooks: hooks.to_vec(),
+            occasion: occasion.clone(),
+            left: (0..hooks.len()).collect(),
+            failures: 0,
+            since: now,
+            not_before: None,
+        }
+    }
+
+    /// It is for this generation and these hooks: an edit may have corrected what failed.
+    fn is_for(&self, hooks: &[Hook], occasion: &Occasion) -> bool {
+        self.occasion.generation == occasion.generation && self.hooks == hooks
+    }
+}
+
+impl Worker {
+    /// Until the workload is gone, or the agent ends.
+    pub(super) async fn run(self, mut target: watch::Receiver<Target>) {
+        let mut record = self.load();
+        let mut round: Option<Round> = None;
+        loop {
+            let Target { hooked, occasion } = target.borrow_and_update().clone();
+            let done = record.done.as_deref();
+            let open = occasion.filter(|now| done != Some(&*now.generation));
+            let wait_until = match open {
+                None => {
+                    if let Some(generation) = record.done.clone() {
+                        self.tell(HookState::Done { generation });
+                    }
+                    round = None;
+                    None
+                }
+                Some(occasion) => {
+                    let now = self.clock.now();
+                    let round = match &mut round {
+                        Some(round) if round.is_for(&hooked.hooks, &occasion) => round,
+                        other => other.insert(Round::new(&hooked.hooks, &occasion, now)),
+                    };
+                    if round.not_before.is_none_or(|moment| moment <= now) {
+                        let attempt = self.attempt(round, &hooked.workload, &mut record);
+                        if self.cancel.run_until_cancelled(attempt).await.is_none() {
+                            return;
+                        }
+                        if round.left.is_empty() {
+                            continue;
+                        }
+                    }
+                    round.not_before
+                }
+            };
+            let wake = async {
+                match wait_until {
+                    Some(moment) => self.clock.sleep_until(moment).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wake => {}
+                still = target.changed() => if still.is_err() { return },
+                () = self.cancel.cancelled() => return,
+            }
+        }
+    }
+
+    /// Runs those hooks of the round that have not succeeded yet, each whatever the others do.
+    async fn attempt(&self, round: &mut Round, workload: &str, record: &mut HookRecord) {
+        let occasion = &round.occasion;
+        let mut failed = Vec::new();
+        let mut first_error = None;
+        for place in std::mem::take(&mut round.left) {
+            let Some(hook) = round.hooks.get(place) else {
+                continue;
+            };
+            let ran = run(hook, workload, occasion).await;
+            self.metrics.hook_ran(ran.is_ok());
+            match ran {
+                Ok(said) => info!(workload, hook = %name(hook), generation = occasion.generation,
+                    serial = occasion.serial, output = said.as_deref(), "the hook has succeeded"),
+                Err(error) => {
+                    warn!(workload, hook = %name(hook), generation = occasion.generation,
+                        serial = occasion.serial, attempt = round.failures + 1, error,
+                        "the hook failed and is tried again; the new certificate stays in place");
+                    failed.push(place);
+                    first_error.get_or_insert_with(|| format!("{}: {error}", name(hook)));
+                }
+            }
+        }
+        round.left = failed;
+        let generation = occasion.generation.clone();
+        let state = match first_error {
+            None => {
+                record.done = Some(generation.clone());
+                record.failing = None;
+                HookState::Done { generation }
+            }
+            Some(error) => {
+                round.failures = round.failures.saturating_add(1);
+                let spread = rotation::spread(self.id.as_str(), &round.failures.to_string());
+                let wait = backoff::jitter(backoff::first_issue(round.failures), spread);
+                round.not_before = self.clock.now().saturating_add(wait).ok();
+                record.failing = Some(HookFailure {
+                    generation: generation.clone(),
+                    since: round.since,
+                    attempts: round.failures,
+                    error: error.clone(),
+                });
+                HookState::Failing { generation, error }
+            }
+        };
+        if let Err(error) = self.kept.save_hooks(record) {
+            warn!(workload, %error,
+                "that the hooks were run could not be kept; the next start may run them once more");
+        }
+        self.tell(state);
+    }
+
+    /// What an earlier process has kept. Where that is lost, the hooks run once more.
+    fn load(&self) -> HookRecord {
+        self.kept.load_hooks().unwrap_or_else(|error| {
+            warn!(volume = %self.id, %error, "what is known of the hooks cannot be read; they run once more");
+            HookRecord::default()
+        })
+    }
+
+    fn tell(&self, state: HookState) {
+        self.board.send_if_modified(|board| {
+            let differs = board.get(&self.id) != Some(&state);
+            board.insert(self.id.clone(), state);
+            differs
+        });
+    }
+}
+
+/// Runs one hook. Gives what a program said, or what went wrong.
+async fn run(hook: &Hook, workload: &str, occasion: &Occasion) -> Result<Option<String>, String> {
+    match hook {
+        Hook::Exec {
+            program,
+            arguments,
+            limit,
+        } => exec::run(program, arguments, *limit, workload, occasion)
+            .await
+            .map_err(|error| error.to_string()),
+        Hook::Signal { pid_file, signal } => signal::send(pid_file.as_ref(), *signal)
+            .map(|()| None)
+            .map_err(|error| error.to_string()),
+    }
+}
