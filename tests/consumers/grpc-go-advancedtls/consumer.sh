@@ -1,0 +1,11 @@
+# grpc-go with advancedtls and pemfile, without a control plane.
+readonly identity=spiffe://demo-project.svc.id.goog/ns/default/sa
+
+start() {
+  serve server "$installed/go/grpc-go-advancedtls" server 127.0.0.1:50051 "$volumes/server" "$identity/client"
+  await 20 'server' port_open 50051
+}
+
+load() {
+  "$installed/go/grpc-go-advancedtls" client 127.0.0.1:50051 "$volumes/client" "$identity/server"
+}

@@ -1,0 +1,9 @@
+# gRPC for Python without a control plane: dynamic credentials at the server.
+start() {
+  serve server env PYTHONPATH="$here" python3 "$here/grpc-python-dynamic/pair.py" server
+  await 20 'server' port_open 50051
+}
+
+load() {
+  PYTHONPATH=$here python3 "$here/grpc-python-dynamic/pair.py" client
+}

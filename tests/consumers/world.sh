@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# One consumer in a world of its own: network, mounts and processes that end with this script. So every
+# consumer uses the ports and paths of its page, and its files as they stand in the page.
+#
+#   world.sh CONSUMER ec|rsa      as root; run.sh says what must be installed before
+#
+# In it: the emulator, `certagent run` for the Workloads of the consumer, and the consumer itself,
+# which is CONSUMER/consumer.sh:
+#
+#   start    starts its servers with `serve`, and returns when they answer
+#   load     asks for ever, and prints the lines that count.py counts
+#   load_stale DIRECTORY    (only where slow=1) the same for volumes that nobody renews
+#
+# First every request must succeed until each side has shown three certificates. Then the agent is
+# ended, and requests must fail when the last certificate has expired: so the count can fail.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+readonly here
+# shellcheck disable=SC2034  # the consumers use them
+readonly volumes=/run/workload-certificates installed=${INSTALLED:?run.sh sets it}
+readonly certagent=${CERTAGENT:?the program; run.sh sets it} logs=${LOGS:?run.sh sets it}
+readonly consumer=$1 algorithm=$2
+readonly name=$consumer-$algorithm
+
+if [ "${3:-}" != inside ]; then
+  exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$consumer" "$algorithm" inside
+fi
+
+# Starts a program in the background, with its output in a log: serve LOG PROGRAM ARGUMENT...
+serve() {
+  local log=$logs/$name.$1.log
+  shift
+  "$@" >"$log" 2>&1 </dev/null &
+}
+
+# Waits until a command succeeds: await SECONDS WHAT COMMAND...
+await() {
+  local seconds=$1 what=$2 end=$((SECONDS + $1))
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    if [ "$SECONDS" -ge "$end" ]; then
+      echo "$name: no $what after $seconds s; the logs: $logs/$name.*" >&2
+      return 1
+    fi
+    sleep 0.1
+  done
+}
+
+port_open() {
+  # shellcheck disable=SC2188  # to open it is all
+  (: <"/dev/tcp/127.0.0.1/$1")
+}
+
+# The two objects. slow=1 is for consumers that look at the files once a minute.
+objects() {
+  local key='{ecdsa: {curve: P256}}'
+  [ "$algorithm" = ec ] || key='{rsa: {modulusSize: 2048}}'
+  local validity=60 window=50
+  [ "$slow" = 0 ] || validity=240 window=70
+  cat <<EOF
+apiVersion: security.cloud.google.com/v1
+kind: WorkloadCertificateConfig
+metadata: {name: default}
+spec:
+  certificateAuthorityConfig:
+    certificateAuthorityServiceConfig:
+      endpointURI: //privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/issuing-pool
+  keyAlgorithm: $key
+  validityDurationSeconds: $validity
+  rotationWindowPercentage: $window
+---
+apiVersion: security.cloud.google.com/v1
+kind: TrustConfig
+metadata: {name: default}
+spec:
+  trustStores:
+  - trustDomain: demo-project.svc.id.goog
+    trustAnchors:
+    - certificateAuthorityServiceURI: //privateca.googleapis.com/projects/demo-project/locations/us-central1/caPools/root-pool
+EOF
+}
+
+start_agent() {
+  local ca_key=ecdsa-p256 volume
+  [ "$algorithm" = ec ] || ca_key=rsa-2048
+  serve emulator "$certagent" emulator --listen 127.0.0.1:9000 --ca-key-algorithm "$ca_key"
+  await 20 'emulator' port_open 9000
+  objects >/run/objects.yaml
+  for volume in $(sed -nE 's/^ *path: //p' /etc/certagent/workloads.yaml); do
+    mkdir -p "$volume"
+  done
+  serve agent "$certagent" run --config /run/objects.yaml /etc/certagent/workloads.yaml \
+    --ca-endpoint http://127.0.0.1:9000 --state-dir /run/certagent
+  agent=$!
+  for volume in "$volumes"/*; do
+    await 30 "certificate in $volume" "$certagent" wait "$volume" --timeout 30s
+  done
+}
+
+# Counts what a load prints, and ends the load: counted LOAD... -- FLAG OF COUNT...
+counted() {
+  local load=() pid result=0
+  while [ "$1" != -- ]; do
+    load+=("$1")
+    shift
+  done
+  shift
+  local lines=$logs/$name.${load[0]}${1:-}.lines
+  mkfifo "$lines.fifo"
+  # A group of its own, so that all of the load ends.
+  set -m
+  "${load[@]}" >"$lines.fifo" 2>"$lines.err" &
+  pid=$!
+  set +m
+  python3 "$here/count.py" "$name" "$logs/$name.agent.log" "$lines" "$@" <"$lines.fifo" || result=$?
+  kill -- "-$pid" 2>/dev/null || true
+  rm -f "$lines.fifo"
+  [ "$result" = 0 ] || tail -n 5 "$lines.err"
+  return "$result"
+}
+
+ip link set lo up
+mount -t tmpfs -o mode=0755 tmpfs /run
+# What stands in CONSUMER/etc is in /etc, for this consumer alone.
+mount -t overlay -o "lowerdir=$here/$consumer/etc:/etc" overlay /etc
+slow=0
+# shellcheck source=/dev/null
+. "$here/$consumer/consumer.sh"
+start_agent
+start
+if [ "$slow" = 0 ]; then
+  counted load --
+  kill "$agent"
+  counted load -- --broken --seconds 120
+else
+  # An end would come too late: volumes that nobody renews are tried beside the others.
+  mkdir /run/stale
+  for volume in "$volumes"/*; do
+    cp -rL "$volume" /run/stale/
+  done
+  failed=0
+  counted load_stale /run/stale -- --broken --seconds 360 &
+  stale=$!
+  counted load -- --seconds 420 || failed=1
+  wait "$stale" || failed=1
+  exit "$failed"
+fi
