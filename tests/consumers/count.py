@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Counts the requests of a consumer, and says whether it lived through its rotations.
 
-    LOAD | count.py NAME AGENT_LOG LINES            every request must succeed, until each side
-                                                    was seen with three certificates
-    LOAD | count.py NAME AGENT_LOG LINES --broken   nobody renews any more: requests must fail
+    LOAD | count.py NAME AGENT_LOG LINES PHASE [--seconds N]
 
 LOAD prints a line for each request, until it is ended; LINES is a file that keeps them:
 
     ok server=SERIAL client=SERIAL    which certificates were seen on the wire; any names will do
     failed WHY
 
-Exit code 0 if it was as it must be. The last line is the verdict.
+Exit code 0 if it was as the phase wants it; the last line is the verdict. The phases:
+
+    rotated   every request must succeed, until each side was seen with three certificates
+    refused   every request must fail: it is a stranger's
+    expired   nobody renews any more: requests must fail in the end
 """
 
 import argparse
@@ -26,46 +28,6 @@ GENERATIONS = 3
 FAILURES = 3
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("name")
-    parser.add_argument("agent_log", help="what the agent said: the serials that it wrote")
-    parser.add_argument("lines", type=argparse.FileType("wb", 0))
-    parser.add_argument("--broken", action="store_true")
-    parser.add_argument("--seconds", type=int, default=180, help="how long it may take at most")
-    args = parser.parse_args()
-
-    tally = Tally()
-    deadline = time.monotonic() + args.seconds
-    # Lines are read without a buffer of Python's, so that select() tells the truth.
-    rest = b""
-    ended = False
-    while not (tally.is_dead() if args.broken else tally.has_rotated()):
-        left = deadline - time.monotonic()
-        if left <= 0 or ended:
-            break
-        if not select.select([sys.stdin.fileno()], [], [], left)[0]:
-            continue
-        piece = sys.stdin.buffer.raw.read(65536)
-        ended = not piece
-        args.lines.write(piece or b"")
-        *lines, rest = (rest + (piece or b"")).split(b"\n")
-        for line in lines:
-            tally.add(line.decode(errors="replace"))
-
-    problems = tally.problems_broken() if args.broken else tally.problems(args.agent_log)
-    if ended and problems:
-        problems.append("the client ended by itself")
-    for problem in problems:
-        print(f"{args.name}: {problem}")
-    if args.broken:
-        why = tally.failures[-1].removeprefix("failed")[:160] if tally.failures else ""
-        print(f"{args.name} without an agent: {tally.verdict()}; the last failure:{why}")
-    else:
-        print(f"{args.name}: {tally.verdict()}")
-    return 1 if problems else 0
-
-
 class Tally:
     """What was counted so far."""
 
@@ -74,20 +36,17 @@ class Tally:
         self.failures: list[str] = []
         self.failures_in_a_row = 0
         self.strange: list[str] = []
-        # For each side, its serials and how often each was seen.
-        self.serials: dict[str, collections.Counter[str]] = {}
+        # For each side, the serials that it was seen with.
+        self.serials: dict[str, set[str]] = collections.defaultdict(set)
 
     def add(self, line: str) -> None:
-        if line.startswith("ok "):
-            seen = dict(part.partition("=")[::2] for part in line.split()[1:])
-            if seen and all(re.fullmatch("[0-9a-fA-F]+", serial) for serial in seen.values()):
-                self.good += 1
-                self.failures_in_a_row = 0
-                for side, serial in seen.items():
-                    self.serials.setdefault(side, collections.Counter())[plain(serial)] += 1
-                return
-        if line.startswith("failed"):
-            self.failures.append(line)
+        if re.fullmatch(r"ok( [\w-]+=[0-9a-fA-F]+)+", line):
+            self.good += 1
+            self.failures_in_a_row = 0
+            for side, serial in re.findall(r" ([\w-]+)=(\w+)", line):
+                self.serials[side].add(plain(serial))
+        elif line.startswith("failed"):
+            self.failures.append(line.removeprefix("failed").strip())
             self.failures_in_a_row += 1
         else:
             self.strange.append(line)
@@ -98,39 +57,78 @@ class Tally:
     def is_dead(self) -> bool:
         return self.failures_in_a_row >= FAILURES
 
-    def problems(self, agent_log: str) -> list[str]:
-        with open(agent_log, encoding="utf-8") as log:
-            written = {plain(serial) for serial in re.findall(r"serial=\"?([0-9a-fA-F]+)", log.read())}
-        problems = sorted(set(self.failures))[:10] + self.strange_lines()
-        if not self.has_rotated():
-            problems.append(f"not every side was seen with {GENERATIONS} certificates in time")
-        for side, seen in self.serials.items():
-            for serial in seen.keys() - written:
-                problems.append(f"{side} showed {serial}, which the agent never wrote")
+    def problems(self, phase: str, written: set[str]) -> list[str]:
+        problems = [f"not a line of a load: {line}" for line in self.strange[:10]]
+        if phase == "rotated":
+            problems += [f"failed: {why}" for why in sorted(set(self.failures))[:10]]
+            if not self.has_rotated():
+                problems.append(f"not every side was seen with {GENERATIONS} certificates in time")
+            for side, seen in self.serials.items():
+                problems += [f"{side} showed {serial}, which the agent never wrote" for serial in seen - written]
+        elif not self.is_dead():
+            problems.append(f"requests did not fail: {self.good} succeeded")
+        elif phase == "refused" and self.good:
+            problems.append(f"{self.good} requests of a stranger were answered")
+        elif phase == "expired" and not self.good:
+            problems.append("no request succeeded before the certificates expired")
         return problems
 
-    def problems_broken(self) -> list[str]:
-        if not self.is_dead():
-            return ["the certificates expired, and requests did not fail: this count cannot fail"]
-        if not self.good:
-            return ["no request succeeded before the certificates expired"] + self.failures[:3]
-        return self.strange_lines()
-
-    def strange_lines(self) -> list[str]:
-        return [f"not a line of a load: {line}" for line in self.strange[:10]]
-
-    def verdict(self) -> str:
+    def verdict(self, phase: str) -> str:
         sides = ", ".join(f"{side} {len(seen)}" for side, seen in sorted(self.serials.items()))
-        distinct = {serial for seen in self.serials.values() for serial in seen}
-        return (
-            f"{self.good + len(self.failures)} requests, {len(self.failures)} failed, "
-            f"{len(distinct)} serials seen ({sides})"
-        )
+        serials = len(set().union(*self.serials.values()))
+        text = f"{self.good + len(self.failures)} requests, {len(self.failures)} failed, {serials} serials seen"
+        if sides:
+            text += f" ({sides})"
+        if phase != "rotated" and self.failures:
+            text += f"; the last failure: {self.failures[-1][:200]}"
+        return text
 
 
 def plain(serial: str) -> str:
     """One spelling of a serial: programs differ in case and in leading zeros."""
     return serial.lower().lstrip("0")
+
+
+def read(tally: Tally, keep, is_enough, seconds: int) -> bool:
+    """Reads until it is enough or the time is up. Did the load end by itself?"""
+    deadline = time.monotonic() + seconds
+    rest = b""
+    while not is_enough() and (left := deadline - time.monotonic()) > 0:
+        if not select.select([sys.stdin.fileno()], [], [], left)[0]:
+            continue
+        # Without a buffer of Python's, so that select() tells the truth.
+        piece = sys.stdin.buffer.raw.read(65536)
+        if not piece:
+            return True
+        keep.write(piece)
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            tally.add(line.decode(errors="replace"))
+    return False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("agent_log", help="what the agent said: the serials that it wrote")
+    parser.add_argument("lines", type=argparse.FileType("wb", 0))
+    parser.add_argument("phase", choices=["rotated", "refused", "expired"])
+    parser.add_argument("--seconds", type=int, default=180, help="how long it may take at most")
+    args = parser.parse_args()
+
+    tally = Tally()
+    is_enough = tally.has_rotated if args.phase == "rotated" else tally.is_dead
+    ended = read(tally, args.lines, is_enough, args.seconds)
+    with open(args.agent_log, encoding="utf-8") as log:
+        written = {plain(serial) for serial in re.findall(r'serial="?([0-9a-fA-F]+)', log.read())}
+    problems = tally.problems(args.phase, written)
+    if ended:
+        problems.append("the load ended by itself")
+    name = args.name if args.phase == "rotated" else f"{args.name} {args.phase}"
+    for problem in problems:
+        print(f"{name}: {problem}")
+    print(f"{name}: {tally.verdict(args.phase)}")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

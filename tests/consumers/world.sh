@@ -7,12 +7,13 @@
 # In it: the emulator, `certagent run` for the Workloads of the consumer, and the consumer itself,
 # which is CONSUMER/consumer.sh:
 #
-#   start    starts its servers with `serve`, and returns when they answer
-#   load     asks for ever, and prints the lines that count.py counts
-#   load_stale DIRECTORY    (only where slow=1) the same for volumes that nobody renews
+#   start                starts its servers with `serve`, and returns when they answer
+#   load WHO [VOLUMES]   asks for ever as `client` or `stranger`, and prints the lines that count.py
+#                        counts; only where slow=1 it is given another directory of volumes
 #
-# First every request must succeed until each side has shown three certificates. Then the agent is
-# ended, and requests must fail when the last certificate has expired: so the count can fail.
+# First every request must succeed until each side has shown three certificates. Then a stranger, whose
+# certificate is as good, must be refused. Then the agent is ended, and requests must fail when the last
+# certificate has expired: so the count can fail.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 readonly here
@@ -51,6 +52,18 @@ port_open() {
   (: <"/dev/tcp/127.0.0.1/$1")
 }
 
+# For loads that are a command for each request, which prints the serials: ask_forever COMMAND...
+ask_forever() {
+  local said
+  while sleep 0.2; do
+    if said=$("$@" 2>&1); then
+      echo "ok $said"
+    else
+      echo "failed ${said//$'\n'/ }"
+    fi
+  done
+}
+
 # The two objects. slow=1 is for consumers that look at the files once a minute.
 objects() {
   local key='{ecdsa: {curve: P256}}'
@@ -81,38 +94,37 @@ EOF
 }
 
 start_agent() {
-  local ca_key=ecdsa-p256 volume
+  local ca_key=ecdsa-p256 path
   [ "$algorithm" = ec ] || ca_key=rsa-2048
   serve emulator "$certagent" emulator --listen 127.0.0.1:9000 --ca-key-algorithm "$ca_key"
   await 20 'emulator' port_open 9000
   objects >/run/objects.yaml
-  for volume in $(sed -nE 's/^ *path: //p' /etc/certagent/workloads.yaml); do
-    mkdir -p "$volume"
+  sed -nE 's/^ *path: //p' /etc/certagent/workloads.yaml | while read -r path; do
+    mkdir -p "$path"
   done
   serve agent "$certagent" run --config /run/objects.yaml /etc/certagent/workloads.yaml \
     --ca-endpoint http://127.0.0.1:9000 --state-dir /run/certagent
   agent=$!
-  for volume in "$volumes"/*; do
-    await 30 "certificate in $volume" "$certagent" wait "$volume" --timeout 30s
+  for path in "$volumes"/*; do
+    await 30 "certificate in $path" "$certagent" wait "$path" --timeout 30s
   done
 }
 
-# Counts what a load prints, and ends the load: counted LOAD... -- FLAG OF COUNT...
+# Counts what a load prints, and ends the load: counted PHASE FLAG... -- ARGUMENT OF LOAD...
 counted() {
-  local load=() pid result=0
+  local flags=() pid result=0 lines=$logs/$name.$1.lines
   while [ "$1" != -- ]; do
-    load+=("$1")
+    flags+=("$1")
     shift
   done
   shift
-  local lines=$logs/$name.${load[0]}${1:-}.lines
   mkfifo "$lines.fifo"
   # A group of its own, so that all of the load ends.
   set -m
-  "${load[@]}" >"$lines.fifo" 2>"$lines.err" &
+  load "$@" >"$lines.fifo" 2>"$lines.err" &
   pid=$!
   set +m
-  python3 "$here/count.py" "$name" "$logs/$name.agent.log" "$lines" "$@" <"$lines.fifo" || result=$?
+  python3 "$here/count.py" "$name" "$logs/$name.agent.log" "$lines" "${flags[@]}" <"$lines.fifo" || result=$?
   kill -- "-$pid" 2>/dev/null || true
   rm -f "$lines.fifo"
   [ "$result" = 0 ] || tail -n 5 "$lines.err"
@@ -129,9 +141,10 @@ slow=0
 start_agent
 start
 if [ "$slow" = 0 ]; then
-  counted load --
+  counted rotated -- client
+  counted refused -- stranger
   kill "$agent"
-  counted load -- --broken --seconds 120
+  counted expired -- client
 else
   # An end would come too late: volumes that nobody renews are tried beside the others.
   mkdir /run/stale
@@ -139,9 +152,10 @@ else
     cp -rL "$volume" /run/stale/
   done
   failed=0
-  counted load_stale /run/stale -- --broken --seconds 360 &
+  counted expired --seconds 360 -- client /run/stale &
   stale=$!
-  counted load -- --seconds 420 || failed=1
+  counted rotated --seconds 420 -- client || failed=1
+  counted refused -- stranger || failed=1
   wait "$stale" || failed=1
   exit "$failed"
 fi

@@ -1,4 +1,5 @@
 # Two Envoys with mTLS between them: files by SDS, and the SPIFFE validator with trust_bundles.json.
+# shellcheck shell=bash disable=SC2154  # world.sh sets here, volumes and installed
 start() {
   serve server envoy --config-path /etc/envoy/server.yaml --concurrency 1 --disable-hot-restart
   serve client envoy --config-path /etc/envoy/client.yaml --concurrency 1 --disable-hot-restart
@@ -7,5 +8,5 @@ start() {
 }
 
 load() {
-  python3 "$here/envoy/load.py"
+  python3 "$here/envoy/load.py" "$1"
 }

@@ -1,21 +1,49 @@
-"""Asks the client's Envoy for ever, by both of the server's listeners in turn."""
+"""Asks for ever through the client's Envoy, by both of the server's listeners, and the server directly.
+A stranger only does the last.
+
+    load.py client | stranger
+"""
 
 import http.client
 import itertools
+import os
 import re
+import ssl
+import sys
 import time
 import urllib.parse
 
 from cryptography import x509
 
 ID = "spiffe://demo-project.svc.id.goog/ns/default/sa/"
+WHO = sys.argv[1]
+# Nobody may say himself who he is.
+FORGED = {"x-forwarded-client-cert": f"By={ID}server;URI={ID}admin"}
 
 
-def request(path: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=5)
-    # Nobody may say himself who he is.
-    forged = "By=spiffe://x;URI=spiffe://demo-project.svc.id.goog/ns/default/sa/admin"
-    connection.request("GET", path, headers={"x-forwarded-client-cert": forged})
+def through_envoy(path: str) -> str:
+    listener = path[1:] or "mtls"
+    headers = ask(http.client.HTTPConnection("127.0.0.1", 8080, timeout=5), path)
+    pem = urllib.parse.unquote(headers["x-server-certificate"])
+    server = x509.load_pem_x509_certificate(pem.encode()).serial_number
+    return f"{listener}-server={server:x} {listener}-client={headers['x-client-serial']}"
+
+
+def directly() -> str:
+    # One generation: a swap between two files cannot be met in it.
+    volume = os.path.realpath(f"/run/workload-certificates/{WHO}/..data")
+    context = ssl.create_default_context(cafile=f"{volume}/ca_certificates.pem")
+    # The certificate has no host name.
+    context.check_hostname = False
+    context.load_cert_chain(f"{volume}/credential-bundle.pem")
+    connection = http.client.HTTPSConnection("127.0.0.1", 8443, timeout=5, context=context)
+    connection.connect()
+    server = x509.load_der_x509_certificate(connection.sock.getpeercert(binary_form=True)).serial_number
+    return f"direct-server={server:x} direct-client={ask(connection, '/')['x-client-serial']}"
+
+
+def ask(connection: http.client.HTTPConnection, path: str) -> http.client.HTTPMessage:
+    connection.request("GET", path, headers=FORGED)
     response = connection.getresponse()
     body = response.read()
     connection.close()
@@ -24,15 +52,13 @@ def request(path: str) -> str:
     caller = response.headers["x-caller"]
     if not re.fullmatch(f'By={ID}server;Hash=[0-9a-f]{{64}};Subject="";URI={ID}client', caller):
         raise ValueError(f"the server takes the caller for {caller}")
-    pem = urllib.parse.unquote(response.headers["x-server-certificate"])
-    server = x509.load_pem_x509_certificate(pem.encode()).serial_number
-    listener = path[1:] or "mtls"
-    return f"{listener}-server={server:x} {listener}-client={response.headers['x-client-serial']}"
+    return response.headers
 
 
-for path in itertools.cycle(["/", "/spiffe"]):
+ways = [lambda: through_envoy("/"), lambda: through_envoy("/spiffe"), directly]
+for way in itertools.cycle(ways if WHO == "client" else [directly]):
     try:
-        print("ok", request(path), flush=True)
+        print("ok", way(), flush=True)
     except (OSError, ValueError, TypeError, http.client.HTTPException) as error:
-        print("failed", path, repr(error), flush=True)
+        print("failed", repr(error).replace("\n", " "), flush=True)
     time.sleep(0.1)

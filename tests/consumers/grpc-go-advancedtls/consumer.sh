@@ -1,4 +1,5 @@
 # grpc-go with advancedtls and pemfile, without a control plane.
+# shellcheck shell=bash disable=SC2154  # world.sh sets here, volumes and installed
 readonly identity=spiffe://demo-project.svc.id.goog/ns/default/sa
 
 start() {
@@ -7,5 +8,5 @@ start() {
 }
 
 load() {
-  "$installed/go/grpc-go-advancedtls" client 127.0.0.1:50051 "$volumes/client" "$identity/server"
+  "$installed/go/grpc-go-advancedtls" client 127.0.0.1:50051 "$volumes/$1" "$identity/server"
 }

@@ -1,4 +1,5 @@
 # Proxyless grpc-go: an xDS control plane, and the certificates by the bootstrap's file_watcher.
+# shellcheck shell=bash disable=SC2154  # world.sh sets here, volumes and installed
 start() {
   serve controlplane "$installed/go/controlplane" 127.0.0.1:18000 /etc/xds/resources.yaml
   await 20 'control plane' port_open 18000
@@ -8,5 +9,5 @@ start() {
 }
 
 load() {
-  GRPC_XDS_BOOTSTRAP=/etc/xds/bootstrap-client.json "$installed/go/grpc-go-xds" client xds:///greeter
+  GRPC_XDS_BOOTSTRAP=/etc/xds/bootstrap-$1.json "$installed/go/grpc-go-xds" client xds:///greeter
 }

@@ -1,7 +1,7 @@
 """A pair of gRPC for Python without a control plane: the server looks for new files before each
 handshake, and the client makes a new channel.
 
-    pair.py server | client
+    pair.py server | client | stranger
 """
 
 import os
@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 import grpc
+
 import grpc_requests
 
 VOLUMES = pathlib.Path("/run/workload-certificates")
@@ -54,7 +55,7 @@ def serve() -> None:
 
 
 def dial() -> grpc.Channel:
-    key, chain, roots = Volume(VOLUMES / "client").read()
+    key, chain, roots = Volume(VOLUMES / sys.argv[1]).read()
     # localhost is one of the server's `dnsNames`: gRPC checks a host name, and knows no SPIFFE ID.
     return grpc.secure_channel(
         "localhost:50051",

@@ -7,6 +7,7 @@ plane, and the certificates from the files that the bootstrap's provider names.
 import sys
 
 import grpc
+
 import grpc_requests
 
 CLIENT = "spiffe://demo-project.svc.id.goog/ns/default/sa/client"

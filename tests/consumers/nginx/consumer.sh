@@ -1,4 +1,5 @@
 # nginx as a server and as a client, reloaded by onRotate; curl asks both.
+# shellcheck shell=bash disable=SC2154  # world.sh sets here, volumes and installed
 mount -t overlay -o "lowerdir=$installed/nginx/usr/sbin:/usr/sbin" overlay /usr/sbin
 
 start() {
@@ -7,12 +8,5 @@ start() {
 }
 
 load() {
-  local said
-  while sleep 0.2; do
-    if said=$(bash "$here/curl/request.sh" "$volumes/client" 2>&1); then
-      echo "ok $said"
-    else
-      echo "failed $(tail -n 3 <<<"$said" | tr '\n' ' ')"
-    fi
-  done
+  ask_forever bash "$here/curl/request.sh" "$volumes/$1"
 }

@@ -1,4 +1,5 @@
 # PostgreSQL 15, reloaded by onRotate; psql logs in by commonName, and by password with any certificate.
+# shellcheck shell=bash disable=SC2154  # world.sh sets here, volumes and installed
 readonly data=/var/lib/postgresql/15/main
 mount -t tmpfs -o mode=0755 tmpfs /var/lib/postgresql
 # It does not run as root.
@@ -23,5 +24,5 @@ EOF
 }
 
 load() {
-  PGPASSWORD=only-for-this-test python3 "$here/postgresql/load.py" "$volumes/client"
+  PGPASSWORD=only-for-this-test python3 "$here/postgresql/load.py" "$volumes/$1"
 }

@@ -67,7 +67,7 @@ public final class Main {
       try {
         System.out.println("ok " + request(channel));
       } catch (StatusRuntimeException error) {
-        System.out.println("failed " + error.getMessage().replace('\n', ' '));
+        System.out.println("failed " + why(error).replace('\n', ' '));
       } finally {
         channel.shutdownNow();
       }
@@ -103,6 +103,15 @@ public final class Main {
         }
       }, request);
     }
+  }
+
+  /** The message, and that of the first cause, which says what TLS had against it. */
+  private static String why(Throwable error) {
+    Throwable cause = error;
+    while (cause.getCause() != null) {
+      cause = cause.getCause();
+    }
+    return error.getMessage() + ": " + cause.getMessage();
   }
 
   private static String peerSerial(SSLSession session) throws SSLPeerUnverifiedException {
