@@ -42,13 +42,16 @@ block() {
   awk -v wanted="$1" '/^-----BEGIN/ { n++ } n == wanted; /^-----END/ && n == wanted { exit }' <<<"$2"
 }
 
-(check "$1" && check "$2") >/dev/null
 coproc listening { server "$1" 2>&1; }
 # shellcheck disable=SC2154  # coproc sets it, and takes it away when the server has ended
 trap 'kill "${listening_PID:-}" 2>/dev/null || true' EXIT
 while read -r line <&"${listening[0]}" && [ "$line" != ACCEPT ]; do :; done
 # The server's page prints the client's certificate, after the client has printed the server's.
-page=$(printf 'GET / HTTP/1.0\r\n\r\n' | client "$2" 2>&1)
+if ! page=$(printf 'GET / HTTP/1.0\r\n\r\n' | client "$2" 2>&1); then
+  grep -E 'error|alert' <<<"$page" | head -n 3 >&2
+  exit 1
+fi
 server=$(serial_of server "$(block 1 "$page")")
 client=$(serial_of client "$(block 2 "$page")")
+(check "$1" && check "$2") >/dev/null
 echo "server=$server client=$client"
