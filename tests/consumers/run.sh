@@ -134,9 +134,9 @@ run() {
   LOGS=$(mktemp -d)
   export LOGS
   chmod 0755 "$LOGS"
-  # A world ends with its first process.
+  # With unshare its whole world ends; it takes no other signal.
   # shellcheck disable=SC2046  # they are numbers
-  trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+  trap 'kill -KILL $(jobs -p) 2>/dev/null || true' EXIT
   for name in "$@"; do
     "$here/world.sh" "${name%-*}" "${name##*-}" >"$LOGS/$name.verdict" 2>&1 &
     pids+=("$!:$name")
