@@ -24,5 +24,5 @@ EOF
 }
 
 load() {
-  PGPASSWORD=only-for-this-test python3 "$here/postgresql/load.py" "$volumes/$1"
+  PGPASSWORD=only-for-this-test python3 "$here/postgresql/load.py" "$1"
 }

@@ -1,6 +1,7 @@
-"""Asks PostgreSQL for ever as both of its users, by a new connection each time.
+"""Asks PostgreSQL for ever as both of its users, by a new connection each time. A stranger asks as the
+one whose certificate is enough; he has the other's password, and so may be it.
 
-load.py CLIENT_VOLUME
+    load.py client | stranger
 """
 
 import pathlib
@@ -12,15 +13,20 @@ import time
 
 from cryptography import x509
 
+WHO = sys.argv[1]
 QUERY = pathlib.Path(__file__).parent / "query.sh"
-WHO = "select current_user, client_serial from pg_stat_ssl where pid = pg_backend_pid()"
+NAMES = "select current_user, client_serial from pg_stat_ssl where pid = pg_backend_pid()"
 # The first message of a client that wants TLS.
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
 def request(user: str) -> str:
     answer = subprocess.run(
-        ["bash", QUERY, sys.argv[1], user, WHO], capture_output=True, text=True, timeout=10, check=False
+        ["bash", QUERY, f"/run/workload-certificates/{WHO}", user, NAMES],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
     )
     if answer.returncode:
         raise ValueError(answer.stderr.replace("\n", " "))
@@ -44,7 +50,7 @@ def server_serial() -> int:
 
 
 while True:
-    for user in ("app", "reports"):
+    for user in ("app", "reports") if WHO == "client" else ("app",):
         try:
             print("ok", request(user), flush=True)
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
