@@ -113,12 +113,16 @@ set_pool() {
     -p "{\"spec\": {\"certificateAuthorityConfig\": {\"certificateAuthorityServiceConfig\": {\"endpointURI\": \"$1\"}}}}"
 }
 
-# The first line of a report, which a person reads: BEGINNING ARGUMENT...
+# A report as a person reads it.
+inspect() {
+  enter sh -c '"$@" || :' sh "$certagent" inspect "$@" --kubeconfig "$STATE/pki/admin.kubeconfig" \
+    --trust-domain "$trust_domain"
+}
+# Its first line: BEGINNING ARGUMENT...
 inspected() {
   local wanted=$1 said
   shift
-  said=$(enter sh -c '"$@" || :' sh "$certagent" inspect "$@" --kubeconfig "$STATE/pki/admin.kubeconfig" \
-    --trust-domain "$trust_domain")
+  said=$(inspect "$@")
   [[ $said == "$wanted"* ]] || fail "$said"
 }
 
@@ -167,6 +171,9 @@ a_bad_object_says_what_is_wrong_and_the_good_one_stays_in_force() {
   await 15 'its condition' not_ready_as workloadcertificateconfig InvalidEndpointURI
   condition_of workloadcertificateconfig | grep -F 'certificateAuthorityServiceConfig.endpointURI' || fail "$(condition_of workloadcertificateconfig)"
   condition_of workloadcertificateconfig | grep -F 'stays in force' || fail "$(condition_of workloadcertificateconfig)"
+  # Also for controllers that come anew, and know nothing but what the objects say.
+  k -n "$ours" rollout restart deployment/certagent-controller
+  k -n "$ours" rollout status deployment/certagent-controller --timeout=60s
   create meanwhile
   ready meanwhile
   remove meanwhile
@@ -181,6 +188,31 @@ a_bad_object_says_what_is_wrong_and_the_good_one_stays_in_force() {
   # The definition itself refuses what it can.
   ! k patch workloadcertificateconfig default --type merge -p '{"spec": {"keyAlgorithm": {"rsa": {"modulusSize": 2048}}}}' ||
     fail 'two key algorithms were taken'
+}
+
+rotate_after() { k annotate --overwrite workloadcertificateconfig default "certagent.dev/rotate-after=$1"; }
+warned_of() {
+  k get workloadcertificateconfig default -o json | jq -e --arg reason "$1" \
+    '.status.conditions[] | select(.type == "Warning") | .status == "True" and .reason == $reason'
+}
+
+an_annotation_renews_everything_ahead_of_its_time() {
+  local first second
+  create early
+  ready early
+  first=$(serial early)
+  rotate_after "$(date --utc --date='1 second' +%Y-%m-%dT%H:%M:%SZ)/3s"
+  rotated early "$first" 30
+  second=$(serial early)
+  inspect config --cluster | grep -F '1 of 1 volume renewed or issued since, according to 1 driver' ||
+    fail "$(inspect config --cluster)"
+  # Nothing is renewed twice, and what cannot be read does nothing.
+  rotate_after soon
+  await 15 'a warning' warned_of InvalidRotateAfter
+  ready_as workloadcertificateconfig 'WorkloadCertificateConfig is ready'
+  k annotate workloadcertificateconfig default certagent.dev/rotate-after-
+  [ "$(serial early)" = "$second" ] || fail 'it was renewed again'
+  remove early
 }
 
 # WRITE_GOLDEN=1 writes down what is so now.

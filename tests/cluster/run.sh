@@ -31,6 +31,7 @@ readonly all=(
   what_driver_and_controller_may_do_is_what_stands_here
   through_the_controller_it_rotates_twice_at_60_s
   a_bad_object_says_what_is_wrong_and_the_good_one_stays_in_force
+  an_annotation_renews_everything_ahead_of_its_time
   each_rule_of_the_objects_is_said_where_people_look
   each_rule_of_the_table_is_a_denial_of_its_own
   a_pod_that_asks_too_often_waits_and_gets_it_later
