@@ -54,6 +54,8 @@ impl Subject for Configuration {
                     policy.rotation_window_percentage
                 ),
             ));
+            let rotation = policy.spread_rotation.clone();
+            lines.extend(rotation.map(|rotation| ("rotation", rotation)));
             lines.push(("workloads", policy.workloads.to_string()));
         }
         let shown = evidence.problems.iter().take(MOST_PROBLEMS);
@@ -101,6 +103,9 @@ struct Policy {
     key_algorithm: &'static str,
     validity_seconds: u64,
     rotation_window_percentage: u8,
+    /// What is to be renewed ahead of its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread_rotation: Option<String>,
     workloads: usize,
 }
 
@@ -155,6 +160,7 @@ impl Policy {
             key_algorithm: certificates.algorithm.as_str(),
             validity_seconds: certificates.validity.as_secs(),
             rotation_window_percentage: certificates.rotation_window_percentage,
+            spread_rotation: config.spread_rotation.map(|one| one.to_string()),
             workloads: config.workloads.len(),
         }
     }
