@@ -42,14 +42,17 @@ use super::{
     progress::{self, Progress},
     sign::{self, Attempt, Order, Waiting},
 };
-use crate::{admin::Metrics, clock::SharedClock, config::ClusterState, kube::Trouble};
+use crate::{
+    admin::Metrics, clock::SharedClock, config::ClusterState, kube::Trouble, schedule::Priority,
+};
 
 /// Calls to the API server at one moment.
 const CALLS: usize = 32;
-/// Requests for certificates under way at one moment; how many a pool takes the limiter knows.
-const PURCHASES: usize = 64;
+/// Requests for certificates of one priority under way at one moment: those that are urgent are never
+/// stuck behind others. How many a pool takes the limiter knows.
+const PURCHASES: usize = 32;
 /// Objects that are looked at at one moment. Of all others next to nothing is in memory.
-const STEPS: usize = 2 * PURCHASES;
+const STEPS: usize = 2 * PURCHASES * Priority::ALL.len();
 /// The API server is asked again after at most so long.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 /// The same reason for a delay is written anew so often.
@@ -91,7 +94,7 @@ pub struct Requests {
     /// The trouble with the API server that the log has heard of.
     told: Mutex<Option<String>>,
     calls: Semaphore,
-    purchases: Semaphore,
+    purchases: [Semaphore; Priority::ALL.len()],
     steps: Semaphore,
     news: News,
     metrics: Arc<Metrics>,
@@ -115,8 +118,8 @@ enum Again {
     At(Timestamp),
     /// Something is in the way, and may be no more by then.
     Hindered(Timestamp),
-    /// Others are signed first.
-    Turn,
+    /// Others as urgent are signed first.
+    Turn(Priority),
 }
 
 impl From<Trouble> for Again {
@@ -158,7 +161,7 @@ impl Requests {
             rate: Mutex::default(),
             told: Mutex::default(),
             calls: Semaphore::new(CALLS),
-            purchases: Semaphore::new(PURCHASES),
+            purchases: Priority::ALL.map(|_| Semaphore::new(PURCHASES)),
             steps: Semaphore::new(STEPS),
             metrics,
             clock,
@@ -251,9 +254,9 @@ impl Requests {
                 }
                 // Then the rules are asked again: they hold at the moment of signing, not only at
                 // that of approving.
-                Err(Again::Turn) => {
+                Err(Again::Turn(priority)) => {
                     troubles = 0;
-                    turn = self.purchases.acquire().await.ok();
+                    turn = self.turns(priority).acquire().await.ok();
                 }
                 // Usually somebody was faster, and that shows at once.
                 Err(Again::Changed) if troubles == 0 => troubles = 1,
@@ -275,6 +278,16 @@ impl Requests {
                 uid = subject.uid,
                 "a certificate that CA Service may have issued for it is abandoned"
             );
+        }
+    }
+
+    /// The permits to buy.
+    fn turns(&self, priority: Priority) -> &Semaphore {
+        let [near_expiry, new, routine] = &self.purchases;
+        match priority {
+            Priority::NearExpiry => near_expiry,
+            Priority::New => new,
+            Priority::Routine => routine,
         }
     }
 

@@ -1,4 +1,6 @@
 //! What must not be lost, bought twice or waited for when something is in the way.
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use super::*;
 
 #[tokio::test]
@@ -120,4 +122,46 @@ async fn a_clock_that_is_ahead_of_the_api_server_s_ends_no_request() {
     bench
         .server
         .change(|store| assert_eq!(store.condition("Failed"), None));
+}
+
+/// What CA Service takes the public key from: the node's request.
+fn key_part(body: &[u8]) -> Vec<u8> {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let pem = body["config"]["publicKey"]["key"].as_str().unwrap();
+    let pem = String::from_utf8(STANDARD.decode(pem).unwrap()).unwrap();
+    let lines = pem.lines().filter(|line| !line.starts_with("-----"));
+    STANDARD.decode(lines.collect::<String>()).unwrap()
+}
+
+#[tokio::test]
+async fn a_renewal_near_its_end_is_not_stuck_behind_others() {
+    let bench = Bench::idle(Lab::start().await, vec![issuing()]).await;
+    let hangs = FaultRule::always(Fault::Hang).on(Method::CreateCertificate);
+    bench.lab.emulator.set_faults(vec![hangs]);
+    bench.controller();
+    let needed = |csr: &mut Value, minutes: i64| {
+        let end = now() + SignedDuration::from_mins(minutes);
+        csr["metadata"]["annotations"]["certagent.dev/needed-by"] = end.to_string().into();
+    };
+    let asked = async |count: usize| {
+        while bench.lab.emulator.create_requests().len() < count {
+            bench.clock.step(SignedDuration::from_millis(200));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    for number in 0..PURCHASES + 8 {
+        let routine = |csr: &mut Value| {
+            needed(csr, 30);
+            // What is approved already needs no allowance of the pod's.
+            csr["status"]["conditions"] = json!([condition("Approved", "True", "ByHand", "")]);
+        };
+        bench.ask(&format!("routine-{number}"), routine).await;
+    }
+    asked(PURCHASES).await;
+    let urgent = bench.ask("urgent", |csr| needed(csr, 1)).await;
+    asked(PURCHASES + 1).await;
+    let next = &bench.lab.emulator.create_requests()[PURCHASES];
+    let part = key_part(&next.body);
+    let mut places = part.windows(urgent.public_key().len());
+    assert!(places.any(|place| place == urgent.public_key()));
 }

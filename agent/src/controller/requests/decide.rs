@@ -69,8 +69,9 @@ impl Requests {
         } else {
             self.approve(csr, &approved, pod.as_ref()).await?
         };
-        let turn = turn.or_else(|| self.purchases.try_acquire().ok());
-        let turn = turn.ok_or(Again::Turn)?;
+        let priority = facts::priority(&csr, self.validity(), now);
+        let turn = turn.or_else(|| self.turns(priority).try_acquire().ok());
+        let turn = turn.ok_or(Again::Turn(priority))?;
         self.sign(csr, &approved, progress, turn).await
     }
 
