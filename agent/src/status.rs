@@ -8,6 +8,10 @@ use crate::{held::Assignment, volume::VolumeId};
 
 /// One volume, as it stands.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says something that the others do not"
+)]
 pub struct VolumeStatus {
     /// The volume's id in the state directory.
     pub id: VolumeId,

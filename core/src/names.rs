@@ -1,7 +1,7 @@
 //! The names that a certificate carries beside its SPIFFE ID.
 //!
-//! Only the plain agent asks for any: programs such as PostgreSQL tell users by the common name,
-//! and curl and others compare host names. A certificate has exactly those that were asked for, so
+//! Only the plain agent asks for any: databases tell their users by the common name, and clients
+//! of many kinds compare host names. A certificate has exactly those that were asked for, so
 //! whoever signs can neither add a name nor drop one unnoticed.
 use certagent_svid::Certificate;
 use serde::{Deserialize, Serialize};

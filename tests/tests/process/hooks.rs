@@ -1,5 +1,8 @@
 //! What `onRotate` names, when the agent is killed between a rotation and its hooks.
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use certagent_tests::workload;
 
@@ -19,7 +22,7 @@ fn hooked() -> (Site, PathBuf) {
     (site, told)
 }
 
-fn told(path: &PathBuf) -> Vec<String> {
+fn told(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }

@@ -97,10 +97,7 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             ),
             agent,
         ],
-        CheckId::Hooks => vec![NextStep::new(
-            "what did the hook say? it is tried again by itself; an edit of onRotate counts at once",
-            "journalctl --unit certagent --grep hook --since today",
-        )],
+        CheckId::Hooks => vec![hook_log()],
         CheckId::KeyMode => vec![NextStep::new(
             "set keyMode in the Workload (0640 by default); until the next renewal",
             // The sentence begins with the file's name.
@@ -117,6 +114,13 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
     .into_iter()
     .chain(events(cause.id, evidence))
     .collect()
+}
+
+fn hook_log() -> NextStep {
+    NextStep::new(
+        "what did the hook say? it is tried again by itself; an edit of onRotate counts at once",
+        "journalctl --unit certagent --grep hook --since today",
+    )
 }
 
 fn another_root() -> NextStep {

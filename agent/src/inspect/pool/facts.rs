@@ -125,11 +125,10 @@ impl Wanted {
 /// one question for all.
 fn names(config: &Config) -> SubjectNames {
     let all = || config.workloads.iter().map(|workload| &workload.names);
-    let dns_names = all().map(|names| &names.dns_names);
+    let mut dns_names = all().map(|names| &names.dns_names);
     SubjectNames {
         common_name: all().find_map(|names| names.common_name.clone()),
         dns_names: dns_names
-            .into_iter()
             .find(|names| !names.is_empty())
             .cloned()
             .unwrap_or_default(),
