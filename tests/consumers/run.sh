@@ -14,7 +14,11 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
-readonly here root
+mkdir -p "$target"
+target=$(cd "$target" && pwd)
+readonly here root target
+# No __pycache__ among the sources.
+export PYTHONDONTWRITEBYTECODE=1
 export INSTALLED=$target/consumers
 readonly packages=(postgresql-15 curl openssl iproute2 util-linux)
 
