@@ -109,17 +109,17 @@ fn names_stand_in_a_config_request_and_in_nothing_that_is_kept_without_them() {
             now(),
         )
     };
-    let named = request(plan(KeyAlgorithm::EcdsaP256).with_names(names));
+    let asked = request(plan(KeyAlgorithm::EcdsaP256).with_names(names));
     let mut expected = body_of(&sample());
     expected["config"]["subjectConfig"] = json!({
         "subject": {"commonName": "db"},
         "subjectAltName": {"uris": [ID], "dnsNames": ["db.example.org", "localhost"]},
     });
-    assert_eq!(body_of(&named), expected);
-    let kept = serde_json::to_value(&named).unwrap();
+    assert_eq!(body_of(&asked), expected);
+    let kept = serde_json::to_value(&asked).unwrap();
     assert_eq!(
         serde_json::from_value::<PreparedRequest>(kept).unwrap(),
-        named
+        asked
     );
     // Requests of versions without names read back, and are written as those wrote them.
     let kept = serde_json::to_value(sample()).unwrap();

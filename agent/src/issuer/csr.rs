@@ -274,7 +274,7 @@ impl CsrIssuer {
             let version = there.metadata.resource_version.as_deref();
             let only = WatchParams::default().fields(&format!("metadata.name={name}"));
             let watch = self.api.watch(&only, version.unwrap_or("0")).await;
-            *changes = watch.ok().map(|changes| changes.boxed());
+            *changes = watch.ok().map(futures::StreamExt::boxed);
         }
         if let Some(changes) = changes {
             while let Some(event) = changes.next().await {
