@@ -107,9 +107,10 @@ fn with(
 
 /// As the library builds one, but what is written is sent at once: else the first request of a
 /// connection waits up to 40 ms for an acknowledgement (Nagle's algorithm), and each watch that ends
-/// has a connection to follow it.
+/// has a connection to follow it. Nor is a failed call logged here, without a word what it was for.
 fn built(config: Config) -> kube::Result<Client> {
-    if config.proxy_url.is_some() {
+    // What these need only the library can do.
+    if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
         return Client::try_from(config);
     }
     let mut tcp = HttpConnector::new();
@@ -118,6 +119,9 @@ fn built(config: Config) -> kube::Result<Client> {
     let tls = config.rustls_https_connector_with_connector(tcp)?;
     let mut connector = TimeoutConnector::new(tls);
     connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
     let http = legacy::Client::builder(TokioExecutor::new()).build(connector);
     let retry = config.default_retry.then(RetryPolicy::server_retry);
     let service = ServiceBuilder::new()
