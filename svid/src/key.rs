@@ -38,7 +38,9 @@ pub enum KeyError {
     #[error("there is no line \"{BEGIN}\"")]
     Missing,
     /// The key has another PEM form than PKCS#8.
-    #[error("the key is in the form \"{label}\"; many TLS stacks read only PKCS#8 (\"{BEGIN}\")")]
+    #[error(
+        "the key is in the form \"{label}\"; many TLS stacks read only PKCS#8 (\"{BEGIN}\"): convert it with \"openssl pkey -in KEY -out private_key.pem\""
+    )]
     NotPkcs8 {
         /// The label of the PEM block.
         label: &'static str,
