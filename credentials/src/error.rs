@@ -6,10 +6,11 @@ use std::{
 };
 
 use certagent_svid::{
-    CertificateError, ChainError, KeyError, bundle_map::BundleMapError, leaf::LeafError,
+    CertificateError, ChainError, KeyError, SpiffeId, bundle_map::BundleMapError, leaf::LeafError,
 };
+use jiff::Timestamp;
 
-use crate::read::TRIES;
+use crate::{Access, read::TRIES};
 
 /// Why one file has no content.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum FileProblem {
     /// The file must not be read by this user.
     #[error("permission denied; run as a user or group that may read the workload's key")]
     Denied,
+    /// The file must not be read by this user, and the system says who may.
+    #[error("permission denied: {0}")]
+    NotReadable(Access),
     /// The system refuses for another reason.
     #[error("{0}")]
     Io(Arc<io::Error>),
@@ -71,6 +75,14 @@ pub enum ReadError {
     Denied {
         /// Its path.
         directory: PathBuf,
+    },
+    /// The directory must not be opened by this user, and the system says who may.
+    #[error("{directory} cannot be opened: permission denied: {access}")]
+    NotReadable {
+        /// Its path.
+        directory: PathBuf,
+        /// Who may.
+        access: Access,
     },
     /// `..data` points to nothing.
     #[error(
@@ -121,6 +133,14 @@ pub enum ReadError {
         path: PathBuf,
         /// What is wrong with it.
         source: LeafError,
+    },
+    /// The key is a key, in a form that is not read.
+    #[error("{path} cannot be used: {source}")]
+    KeyForm {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, without anything of the key.
+        source: KeyError,
     },
     /// The key does not parse.
     #[error("{path} is no private key: {source}; it has to be issued again")]
@@ -203,8 +223,59 @@ impl ReadError {
         match source.kind() {
             io::ErrorKind::NotFound => Self::NoDirectory { directory },
             io::ErrorKind::NotADirectory => Self::NotADirectory { directory },
-            io::ErrorKind::PermissionDenied => Self::Denied { directory },
+            io::ErrorKind::PermissionDenied => match Access::of(&directory) {
+                Some(access) => Self::NotReadable { directory, access },
+                None => Self::Denied { directory },
+            },
             _ => Self::Io { directory, source },
         }
     }
+}
+
+/// Why credentials cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The directory holds no credential that can be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The certificate, or a CA between it and its root, has ended.
+    #[error(
+        "the certificate of {spiffe_id} in {directory} ended at {not_after}; whatever writes this directory has stopped renewing: look at its log, or at this machine's clock"
+    )]
+    Expired {
+        /// The directory.
+        directory: PathBuf,
+        /// Whose certificate.
+        spiffe_id: Box<SpiffeId>,
+        /// Its end.
+        not_after: Timestamp,
+    },
+    /// The thread that reloads cannot be started.
+    #[error("the thread that reloads credentials cannot be started: {source}")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// rustls has no crypto provider.
+    #[cfg(feature = "rustls")]
+    #[error(
+        "rustls has no crypto provider: call CryptoProvider::install_default() at the start of the program, or give one to Credentials::builder(..).crypto_provider(..), or enable this crate's feature aws-lc-rs"
+    )]
+    NoProvider,
+    /// The crypto provider refuses what is in the directory.
+    #[cfg(feature = "rustls")]
+    #[error(
+        "the crypto provider cannot use the credential in {directory}: {source}; choose a key algorithm that it has, or another provider"
+    )]
+    Provider {
+        /// The directory.
+        directory: PathBuf,
+        /// What it said.
+        source: ::rustls::Error,
+    },
+    /// No configuration can be made with this provider.
+    #[cfg(feature = "rustls")]
+    #[error("rustls makes no configuration with this crypto provider: {0}")]
+    Config(::rustls::Error),
 }

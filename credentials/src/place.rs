@@ -38,9 +38,10 @@ mod platform {
         unix::ffi::OsStringExt as _,
     };
 
-    use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat, statat};
 
     use super::{File, FileProblem, Path, PathBuf, Zeroizing, io, read_bounded};
+    use crate::Access;
 
     /// A directory, held by its descriptor.
     pub(crate) struct Place(OwnedFd);
@@ -88,7 +89,16 @@ mod platform {
         match openat(directory, name, flags, Mode::empty()) {
             Ok(file) => read_bounded(File::from(file), limit),
             Err(rustix::io::Errno::LOOP) => Err(FileProblem::Link),
+            Err(rustix::io::Errno::ACCESS) => Err(denied(directory, name)),
             Err(error) => Err(io::Error::from(error).into()),
+        }
+    }
+
+    /// Names who may read the file, where the system tells.
+    fn denied(directory: BorrowedFd<'_>, name: &str) -> FileProblem {
+        match statat(directory, name, AtFlags::empty()) {
+            Ok(found) => FileProblem::NotReadable(Access::in_stat(&found)),
+            Err(_untold) => FileProblem::Denied,
         }
     }
 

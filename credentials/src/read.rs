@@ -3,12 +3,13 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use certagent_svid::{bundle_map, layout};
 use zeroize::Zeroizing;
 
-use crate::{FileProblem, ReadError, place::Place};
+use crate::{FileProblem, ReadError, Snapshot, place::Place};
 
 /// The largest PEM file that is read, in bytes. A bundle map may be as large as
 /// [`bundle_map::MAX_BYTES`].
@@ -16,6 +17,11 @@ pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// How often a directory that changes under the reader is read again.
 pub(crate) const TRIES: usize = 16;
+
+/// How often plain files that do not fit each other are read again, and how long after the last
+/// time: 5 reads in 200 ms.
+const PLAIN_TRIES: u32 = 5;
+const PLAIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// How the files of a directory are replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +40,24 @@ pub struct Files {
     layout: Layout,
     directory: PathBuf,
     contents: BTreeMap<&'static str, Result<Zeroizing<Vec<u8>>, FileProblem>>,
+}
+
+/// Reads the credential in `directory`, coherently. See [`read_files`] and [`Snapshot::parse`].
+///
+/// Blocks. Where files are rewritten one by one, what does not fit is read again for up to 200 ms:
+/// a writer may be between two of them.
+pub fn read(directory: &Path) -> Result<Snapshot, ReadError> {
+    let mut tries = 1;
+    loop {
+        let files = read_files(directory)?;
+        match Snapshot::parse(&files) {
+            Err(_between_two) if *files.layout() == Layout::Plain && tries < PLAIN_TRIES => {
+                tries += 1;
+                std::thread::sleep(PLAIN_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Reads the files of `directory`, all of one generation.

@@ -1,14 +1,14 @@
 //! A credential: the files of one generation, parsed, and known to belong together.
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use certagent_svid::{
-    Certificate, Chain, PrivateKey, SpiffeId, TrustBundle, TrustBundles, TrustDomain, bundle_map,
-    layout, leaf,
+    Certificate, Chain, KeyError, PrivateKey, SpiffeId, TrustBundle, TrustBundles, TrustDomain,
+    bundle_map, layout, leaf,
     verify::{self, Algorithms, VerifiedPath, VerifyError},
 };
 use jiff::Timestamp;
 
-use crate::{FileProblem, Files, Layout, ReadError, read_files};
+use crate::{FileProblem, Files, Layout, ReadError};
 
 /// The `spiffe_sequence` of each trust domain that has one.
 type Sequences = BTreeMap<TrustDomain, u64>;
@@ -26,11 +26,6 @@ pub struct Snapshot {
     bundles: Option<TrustBundles>,
     sequences: Sequences,
     spiffe_id: SpiffeId,
-}
-
-/// Reads the credential in `directory`, coherently. See [`read_files`] and [`Snapshot::parse`].
-pub fn read(directory: &Path) -> Result<Snapshot, ReadError> {
-    Snapshot::parse(&read_files(directory)?)
 }
 
 impl Snapshot {
@@ -114,6 +109,39 @@ impl Snapshot {
         self.sequences.get(trust_domain).copied()
     }
 
+    /// The bundle of one trust domain: the leaf's own, or one of the bundle map.
+    pub fn bundle_of(&self, trust_domain: &TrustDomain) -> Option<&TrustBundle> {
+        if trust_domain == self.roots.trust_domain() {
+            return Some(&self.roots);
+        }
+        self.bundles
+            .as_ref()
+            .and_then(|bundles| bundles.get(trust_domain))
+    }
+
+    /// The bundles of all trusted domains, the leaf's own first.
+    pub(crate) fn all_bundles(&self) -> impl Iterator<Item = &TrustBundle> {
+        let own = self.roots.trust_domain();
+        let others = self.bundles.iter().flat_map(TrustBundles::iter);
+        std::iter::once(&self.roots).chain(others.filter(move |it| it.trust_domain() != own))
+    }
+
+    /// When the first certificate of the chain ends. The root may end earlier still: see
+    /// [`Snapshot::verify`].
+    pub fn not_after(&self) -> Timestamp {
+        self.chain.earliest_not_after()
+    }
+
+    /// Nothing of it differs.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.layout == other.layout
+            && self.chain == other.chain
+            && self.key.public_key() == other.key.public_key()
+            && self.roots == other.roots
+            && self.bundles == other.bundles
+            && self.sequences == other.sequences
+    }
+
     /// Verifies that the chain leads to one of the snapshot's own roots at `now`.
     pub fn verify(
         &self,
@@ -151,9 +179,16 @@ fn chain(files: &Files, name: &str) -> Result<Chain, ReadError> {
 }
 
 fn key(files: &Files, name: &str) -> Result<PrivateKey, ReadError> {
-    PrivateKey::from_pem(content(files, name)?).map_err(|source| ReadError::Key {
-        path: files.path(name),
-        source,
+    let path = || files.path(name);
+    PrivateKey::from_pem(content(files, name)?).map_err(|source| match source {
+        KeyError::NotPkcs8 { .. } => ReadError::KeyForm {
+            path: path(),
+            source,
+        },
+        source => ReadError::Key {
+            path: path(),
+            source,
+        },
     })
 }
 

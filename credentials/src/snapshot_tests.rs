@@ -1,5 +1,6 @@
 use super::*;
 use crate::fixture::{Credential, ID, NOW, credential};
+use crate::read;
 
 fn parse(credential: &Credential) -> Result<Snapshot, ReadError> {
     let dir = tempfile::tempdir().unwrap();

@@ -284,7 +284,9 @@ fn times(count: u32) -> String {
 pub(super) fn no_content(name: &str, problem: &FileProblem) -> Finding {
     let message = clean(&format!("{name}: {problem}"));
     match problem {
-        FileProblem::Denied | FileProblem::Io(_) => Finding::Skipped(Skip::Unable, message),
+        FileProblem::Denied | FileProblem::NotReadable(_) | FileProblem::Io(_) => {
+            Finding::Skipped(Skip::Unable, message)
+        }
         _ => Finding::Failed(message),
     }
 }
