@@ -18,6 +18,7 @@ mod identity_outages;
 mod issuer;
 mod limits;
 mod main_path;
+mod mtls;
 mod names;
 mod outages;
 mod pools;

@@ -21,6 +21,7 @@ mod lifecycle;
 mod node;
 mod node_away;
 mod node_kill;
+mod plain_files;
 mod program;
 mod quickstart;
 mod readers;
