@@ -20,8 +20,10 @@ use tonic::transport::{Channel, Endpoint, Uri};
 /// A pod of the service account `web` in the namespace `default`, with one volume.
 #[derive(Clone, Debug)]
 pub struct Pod {
-    /// Its uid, and its name, too.
+    /// Its uid.
     pub uid: String,
+    /// Its name; the uid as long as nothing else is said.
+    pub name: String,
     /// The id of its volume.
     pub id: String,
     /// Where it has the volume.
@@ -43,6 +45,7 @@ impl Pod {
             kept: root.join("plugins").join(driver).join("volumes").join(&id),
             target: volume.join("mount"),
             uid: uid.to_owned(),
+            name: uid.to_owned(),
             id,
         })
     }
@@ -51,7 +54,7 @@ impl Pod {
     pub fn publish(&self, read_only: bool) -> NodePublishVolumeRequest {
         let context = [
             ("ephemeral", "true"),
-            ("pod.name", &self.uid),
+            ("pod.name", &self.name),
             ("pod.namespace", "default"),
             ("pod.uid", &self.uid),
             ("serviceAccount.name", "web"),

@@ -1,5 +1,6 @@
 //! The process `certagent node`, and what `/proc` and the cgroups say of it.
 use std::{
+    ffi::OsString,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -25,59 +26,53 @@ const LONGEST_START: Duration = Duration::from_secs(30);
 /// A kubelet's directory.
 pub(crate) struct Node {
     pub(crate) root: PathBuf,
-    endpoint: String,
+    name: &'static str,
+    arguments: Vec<OsString>,
 }
 
 impl Node {
     pub(crate) fn new(place: &Place, name: &str, algorithm: &str) -> Self {
-        let root = place.directory(name);
-        // The log has a directory of its own: what is written beside the objects wakes whoever
-        // watches them.
-        for part in ["pods", "plugins_registry", "config", "log"] {
-            fs::create_dir(root.join(part)).unwrap();
-        }
-        write_objects(&root.join("config"), algorithm);
+        let root = directories(place, name);
+        let config = root.join("config");
+        write_objects(&config, algorithm);
+        let mut arguments = strings(&["--unsafe-node-identity", "--unsafe-any-caller"]);
+        arguments.extend(strings(&["--ca-endpoint", &place.endpoint, "--config"]));
+        arguments.push(config.into());
         Self {
             root,
-            endpoint: place.endpoint.clone(),
+            name: NAME,
+            arguments,
+        }
+    }
+
+    /// One that asks a cluster's controller, under this name of a driver.
+    pub(crate) fn of_cluster(place: &Place, name: &'static str, kubeconfig: &Path) -> Self {
+        Self {
+            root: directories(place, "csr"),
+            name,
+            arguments: vec!["--kubeconfig".into(), kubeconfig.into()],
         }
     }
 
     pub(crate) fn volumes(&self) -> PathBuf {
-        self.root.join("plugins").join(NAME).join("volumes")
+        self.root.join("plugins").join(self.name).join("volumes")
     }
 
     /// Starts the driver and waits until it announces itself.
     pub(crate) async fn start(&self) -> Driver {
         let log = self.root.join("log/driver");
         let registry = self.root.join("plugins_registry");
-        let announced = registry.join(format!("{NAME}@reg.sock"));
+        let announced = registry.join(format!("{}@reg.sock", self.name));
         let start = Instant::now();
-        let child = Command::new(env!("CARGO_BIN_EXE_certagent-under-test"))
-            .args(["node", "--driver-name", NAME, "--node-name", "node"])
-            .args(["--trust-domain", TRUST_DOMAIN, "--unsafe-node-identity"])
-            .args(["--unsafe-any-caller", "--ca-endpoint", &self.endpoint])
-            .arg("--kubelet-root")
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certagent-under-test"));
+        command
+            .args(["node", "--driver-name", self.name, "--node-name", "node"])
+            .args(["--trust-domain", TRUST_DOMAIN, "--kubelet-root"])
             .arg(&self.root)
-            .arg("--config")
-            .arg(self.root.join("config"))
-            .env("CERTAGENT_TEST_QUOTA_TIMES", "1000")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let mut driver = Driver {
-            cgroup: Cgroup::of(&child),
-            child,
-            announced_after: Duration::ZERO,
-        };
+            .args(&self.arguments);
+        let mut driver = Driver::start(&mut command, &log);
         while !is_announced(&announced).await {
-            let ended = driver.child.try_wait().unwrap();
-            let log = || fs::read_to_string(&log).unwrap_or_default();
-            assert!(ended.is_none(), "the driver ended:\n{}", log());
-            let waited = start.elapsed();
-            assert!(waited < LONGEST_START, "it does not begin:\n{}", log());
+            driver.must_run(start, &log);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         driver.announced_after = start.elapsed();
@@ -85,12 +80,26 @@ impl Node {
     }
 
     pub(crate) async fn kubelet(&self) -> Kubelet {
-        let socket = self.root.join("plugins").join(NAME).join("csi.sock");
-        Kubelet::connect(&socket).await.unwrap()
+        let plugin = self.root.join("plugins").join(self.name);
+        Kubelet::connect(&plugin.join("csi.sock")).await.unwrap()
     }
 }
 
-/// A process of `certagent node`. It ends with this value, however the benchmark ends.
+fn directories(place: &Place, name: &str) -> PathBuf {
+    let root = place.directory(name);
+    // The log has a directory of its own: what is written beside the objects wakes whoever
+    // watches them.
+    for part in ["pods", "plugins_registry", "config", "log"] {
+        fs::create_dir(root.join(part)).unwrap();
+    }
+    root
+}
+
+fn strings(texts: &[&str]) -> Vec<OsString> {
+    texts.iter().map(OsString::from).collect()
+}
+
+/// A process of `certagent node`, or of `certagent controller`. It ends with this value, however the benchmark ends.
 pub(crate) struct Driver {
     child: Child,
     cgroup: Option<Cgroup>,
@@ -98,10 +107,44 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    /// Starts it, without quotas where it can do without.
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
+        let child = command
+            .env("CERTAGENT_TEST_QUOTA_TIMES", "1000")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            cgroup: Cgroup::of(&child),
+            child,
+            announced_after: Duration::ZERO,
+        }
+    }
+
+    /// It has not ended, and does not take too long.
+    pub(crate) fn must_run(&mut self, start: Instant, log: &Path) {
+        let ended = self.child.try_wait().unwrap();
+        let log = || fs::read_to_string(log).unwrap_or_default();
+        assert!(ended.is_none(), "it ended:\n{}", log());
+        let waited = start.elapsed();
+        assert!(waited < LONGEST_START, "it does not begin:\n{}", log());
+    }
+
     /// What it has in memory, in MiB.
     pub(crate) fn rss(&self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it ever had, in MiB.
+    pub(crate) fn most_rss(&self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> f64 {
         let status = self.proc("status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let line = status.lines().find(|line| line.starts_with(name));
         let kibibytes = line.unwrap().split_whitespace().nth(1).unwrap();
         kibibytes.parse::<f64>().unwrap() / 1024.0
     }

@@ -20,7 +20,7 @@ use certagent_csi::api::{
     NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
     node_server::{Node, NodeServer},
 };
-use certagent_svid::{Certificate, SpiffeId, TrustBundle, TrustDomain};
+use certagent_svid::{Certificate, PrivateKey, SpiffeId, TrustBundle, TrustDomain};
 use certagent_tests::{LOCATION, Lab, PROJECT, TRUST_DOMAIN, kubelet::Pod};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tokio::{net::UnixListener, task::block_in_place};
@@ -70,10 +70,20 @@ impl Floor {
 
     /// One volume, one certificate.
     pub(crate) async fn publish(&self, pod: &Pod) {
+        self.mount(pod).await;
+        let key = self.keys.generate(self.policy.algorithm).await.unwrap();
+        self.buy(&key).await;
+    }
+
+    /// A volume with nothing in it.
+    pub(crate) async fn mount(&self, pod: &Pod) {
         self.nothing.publish(pod).await;
+    }
+
+    /// A certificate for a key.
+    pub(crate) async fn buy(&self, key: &PrivateKey) -> IssuedChain {
         let plan = IssuePlan::new(&self.policy, &self.trust, self.identity.clone()).unwrap();
-        let key = self.keys.generate(plan.algorithm).await.unwrap();
-        let csr = keys::csr_pem(&plan, &key).unwrap();
+        let csr = keys::csr_pem(&plan, key).unwrap();
         let request = PreparedRequest::new(
             plan,
             self.policy.pools[0].clone(),
@@ -91,7 +101,7 @@ impl Floor {
             webpki::ALL_VERIFICATION_ALGS,
             certagent_emulator::system_clock()(),
         )
-        .unwrap();
+        .unwrap()
     }
 
     pub(crate) async fn unpublish(&self, pod: &Pod) {

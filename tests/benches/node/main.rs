@@ -5,15 +5,21 @@
 //! It mounts, so it needs root; the mounts are in a namespace of its own. `-- publish` and
 //! `-- fleet` run one of the two parts. The emulator is in this process, on loopback, and neither
 //! it nor the driver keeps to quotas.
+//!
+//! `-- csr` and `-- load` are the driver by way of the controller, and the controller under load. They
+//! need an API server, which `tests/cluster/bench-controller.sh` brings, and are not run without.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a benchmark prints, and what fails in it ends it"
 )]
+mod cluster;
+mod csr;
 mod driver;
 mod fleet;
 mod floor;
 mod kubelet;
+mod load;
 mod publish;
 
 use std::{
@@ -50,6 +56,17 @@ fn main() {
     }
     if runs("fleet") {
         runtime.block_on(fleet::run(&place));
+    }
+    for name in ["csr", "load"] {
+        if wanted == Some(name) {
+            runtime.block_on(async {
+                let cluster = cluster::Cluster::given(&place).await;
+                match name {
+                    "csr" => csr::run(&place, &cluster).await,
+                    _ => load::run(&place, &cluster).await,
+                }
+            });
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What a node has at most, as kubelet comes.
-const AT_ONCE: usize = 110;
+pub(crate) const AT_ONCE: usize = 110;
 /// A volume takes at most so many times the floor.
 const GOAL: f64 = 1.5;
 
@@ -104,7 +104,11 @@ async fn measure(place: &Place, case: &Case) {
     driver.stop();
 }
 
-async fn burst_of(kubelet: &Kubelet, pods: &[Pod], times: &mut Vec<Duration>) -> Duration {
+pub(crate) async fn burst_of(
+    kubelet: &Kubelet,
+    pods: &[Pod],
+    times: &mut Vec<Duration>,
+) -> Duration {
     let all = pods.iter().map(|pod| timed(kubelet.publish(pod)));
     timed(async { times.extend(join_all(all).await) }).await
 }
@@ -126,18 +130,18 @@ fn compare(case: &Case, floors: &mut [Duration], volumes: &mut [Duration]) {
     }
 }
 
-async fn timed(work: impl Future<Output = ()>) -> Duration {
+pub(crate) async fn timed(work: impl Future<Output = ()>) -> Duration {
     let start = Instant::now();
     work.await;
     start.elapsed()
 }
 
 /// The time that so many percent do not exceed.
-fn at(times: &mut [Duration], percent: usize) -> Duration {
+pub(crate) fn at(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
     times[(times.len() * percent).div_ceil(100) - 1]
 }
 
-fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
