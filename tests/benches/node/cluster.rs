@@ -10,6 +10,7 @@ use certagent::keys::{Keys, pod_csr_pem};
 use certagent_core::{
     algorithm::KeyAlgorithm,
     approval::{POD_NAME, USAGES},
+    names::SubjectNames,
     plan::{self, IssuePlan},
     request::SubjectMode,
 };
@@ -141,6 +142,7 @@ impl Cluster {
             validity: Duration::from_secs(86_400),
             rotation_window_percentage: 50,
             subject_mode: SubjectMode::Default,
+            names: SubjectNames::default(),
         };
         let key = self.keys.generate(plan.algorithm).await.unwrap();
         let pem = pod_csr_pem(&plan, &key, &pod.uid).unwrap();

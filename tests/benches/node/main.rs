@@ -9,6 +9,7 @@
 //! `-- csr` and `-- load` are the driver by way of the controller, and the controller under load. They
 //! need an API server, which `tests/cluster/bench-controller.sh` brings, and are not run without.
 #![expect(
+    clippy::expect_used,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a benchmark prints, and what fails in it ends it"
