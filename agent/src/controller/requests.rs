@@ -307,10 +307,11 @@ impl Requests {
         csr: CertificateSigningRequest,
         approved: &Approved,
         progress: &mut Progress,
-        _turn: SemaphorePermit<'_>,
+        turn: SemaphorePermit<'_>,
     ) -> Result<(), Again> {
         let wanted = approved.wanted();
         let mut csr = csr;
+        let mut turn = Some(turn);
         loop {
             let attempt = match progress.bought() {
                 Some(bought) => bought,
@@ -325,6 +326,8 @@ impl Requests {
                 Attempt::Issued { chain, request } => {
                     // Should it not be written now, nobody has to be asked again.
                     progress.keep(&chain, &request);
+                    // An API server that is slow must not hold up who buys next.
+                    drop(turn.take());
                     let pem = chain.chain().to_pem();
                     {
                         let _permit = self.calls.acquire().await;

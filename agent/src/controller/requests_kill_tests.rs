@@ -11,7 +11,7 @@ struct Mortal {
 
 impl Mortal {
     fn start(bench: &Bench) -> Self {
-        let task = tokio::spawn(bench.work(bench.cancel.clone()));
+        let task = tokio::spawn(bench.requests().run(bench.cancel.clone()));
         Self { task }
     }
 

@@ -102,11 +102,11 @@ impl Bench {
 
     /// Starts one more.
     fn controller(&self) {
-        tokio::spawn(self.work(self.cancel.clone()));
+        tokio::spawn(self.requests().run(self.cancel.clone()));
     }
 
-    /// What one more does.
-    fn work(&self, cancel: CancellationToken) -> impl Future<Output = ()> + use<> {
+    /// What one more works with.
+    fn requests(&self) -> Arc<Requests> {
         let settings = Settings {
             signer_name: SIGNER.to_owned(),
             requester: REQUESTER.to_owned(),
@@ -123,7 +123,7 @@ impl Bench {
             metrics: Arc::clone(&self.metrics),
             clock: Arc::new(self.clock.clone()),
         });
-        Arc::new(requests).run(cancel)
+        Arc::new(requests)
     }
 
     /// A node asks.

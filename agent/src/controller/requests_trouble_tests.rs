@@ -165,3 +165,37 @@ async fn a_renewal_near_its_end_is_not_stuck_behind_others() {
     let mut places = part.windows(urgent.public_key().len());
     assert!(places.any(|place| place == urgent.public_key()));
 }
+
+#[tokio::test]
+async fn whoever_waits_for_its_turn_is_approved_and_has_to_keep_the_rules_when_it_comes() {
+    let bench = Bench::idle(Lab::start().await, vec![issuing()]).await;
+    let requests = bench.requests();
+    let all = u32::try_from(PURCHASES).unwrap();
+    for is_there in [true, false] {
+        let others = requests.turns(Priority::New).acquire_many(all).await.unwrap();
+        let running = CancellationToken::new();
+        tokio::spawn(Arc::clone(&requests).run(running.clone()));
+        bench.ask("one", |_| ()).await;
+        bench.until(has("Approved")).await;
+        bench.settle().await;
+        assert_eq!(bench.creates(), u64::from(!is_there));
+        if !is_there {
+            bench.server.change(|store| store.pods.clear());
+        }
+        drop(others);
+        if is_there {
+            bench.until(is_signed).await;
+        } else {
+            bench.until(has("Failed")).await;
+            bench.server.change(|store| {
+                let failed = store.condition("Failed").unwrap();
+                assert_eq!(failed["reason"], "ApprovedButNotValid");
+                let message = failed["message"].as_str().unwrap();
+                assert!(message.starts_with("PodNotFound: "), "{message}");
+            });
+        }
+        running.cancel();
+        bench.server.change(|store| store.delete("one"));
+    }
+    assert_eq!(bench.sold(), 1);
+}
