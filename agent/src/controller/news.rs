@@ -2,19 +2,33 @@
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
+use kube::{Api, Client, api::PostParams};
 use tracing::debug;
 
+use super::write::MANAGER;
 use crate::kube::{GROUP, Kind, VERSION, answer};
 
-/// Writes events.
+/// Where events of objects without a namespace go.
+const ELSEWHERE: &str = "default";
+
+/// Writes events. (The library's recorder keeps each for minutes, and reads the clock itself.)
 pub(super) struct News {
-    recorder: Recorder,
+    client: Client,
+    instance: String,
     outage: Mutex<Outage>,
+}
+
+/// What is to be told.
+pub(super) struct Told<'a> {
+    /// It is bad.
+    pub(super) is_warning: bool,
+    pub(super) reason: &'a str,
+    pub(super) action: &'a str,
+    pub(super) note: &'a str,
 }
 
 /// Nothing is signed at the moment.
@@ -32,34 +46,38 @@ const LONGEST_NOTE: usize = 1000;
 const LEAST: SignedDuration = SignedDuration::from_secs(10);
 
 impl News {
-    pub(super) fn new(client: Client, reporter: &str) -> Self {
-        let reporter = Reporter {
-            controller: "certagent-controller".to_owned(),
-            instance: Some(reporter.to_owned()),
-        };
+    /// `instance` is this process among several that may write.
+    pub(super) fn new(client: Client, instance: &str) -> Self {
         Self {
-            recorder: Recorder::new(client, reporter),
+            client,
+            instance: instance.to_owned(),
             outage: Mutex::default(),
         }
     }
 
     /// Tells something about an object. An event that cannot be written is no trouble of its own.
-    pub(super) async fn tell(
-        &self,
-        about: &ObjectReference,
-        type_: EventType,
-        reason: &str,
-        action: &str,
-        note: &str,
-    ) {
+    pub(super) async fn tell(&self, about: ObjectReference, told: Told<'_>, now: Timestamp) {
+        let namespace = about.namespace.clone();
+        let namespace = namespace.unwrap_or_else(|| ELSEWHERE.to_owned());
+        let name = about.name.as_deref().unwrap_or_default();
         let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(shortened(note)),
-            action: action.to_owned(),
-            secondary: None,
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{name}-")),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some(told.action.to_owned()),
+            event_time: Some(MicroTime(now)),
+            note: Some(shortened(told.note)),
+            reason: Some(told.reason.to_owned()),
+            reporting_controller: Some(MANAGER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(if told.is_warning { "Warning" } else { "Normal" }.to_owned()),
+            regarding: Some(about),
+            ..Event::default()
         };
-        if let Err(trouble) = answer(self.recorder.publish(&event, about)).await {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        if let Err(trouble) = answer(events.create(&PostParams::default(), &event)).await {
             debug!(
                 "an event was not written: {}",
                 trouble.explain("it", "controller.yaml")
@@ -78,22 +96,29 @@ impl News {
             }
         }
         let note = format!("certificates wait: {message}");
-        let kind = EventType::Warning;
-        self.tell(&object(Kind::Certificates), kind, reason, "Sign", &note)
-            .await;
+        let told = Told {
+            is_warning: true,
+            reason,
+            action: "Sign",
+            note: &note,
+        };
+        self.tell(object(Kind::Certificates), told, now).await;
     }
 
     /// Something was signed: told if it was told that nothing is.
-    pub(super) async fn signed(&self) {
+    pub(super) async fn signed(&self, now: Timestamp) {
         let outage = {
             let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *outage)
         };
         if let Some(reason) = outage.told {
-            let note = format!("certificates are signed again, after {reason}");
-            let (kind, reason) = (EventType::Normal, "SigningAgain");
-            self.tell(&object(Kind::Certificates), kind, reason, "Sign", &note)
-                .await;
+            let told = Told {
+                is_warning: false,
+                reason: "SigningAgain",
+                action: "Sign",
+                note: &format!("certificates are signed again, after {reason}"),
+            };
+            self.tell(object(Kind::Certificates), told, now).await;
         }
     }
 }

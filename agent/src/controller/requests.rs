@@ -335,7 +335,7 @@ impl Requests {
                     }
                     progress.close();
                     self.metrics.decided("signed", "");
-                    self.news.signed().await;
+                    self.news.signed(self.clock.now()).await;
                     let leaf = chain.chain().leaf();
                     info!(csr = wanted.csr_name(), uid = wanted.csr_uid(),
                         spiffe_id = %wanted.spiffe_id(), node = wanted.node(),

@@ -172,7 +172,11 @@ async fn whoever_waits_for_its_turn_is_approved_and_has_to_keep_the_rules_when_i
     let requests = bench.requests();
     let all = u32::try_from(PURCHASES).unwrap();
     for is_there in [true, false] {
-        let others = requests.turns(Priority::New).acquire_many(all).await.unwrap();
+        let others = requests
+            .turns(Priority::New)
+            .acquire_many(all)
+            .await
+            .unwrap();
         let running = CancellationToken::new();
         tokio::spawn(Arc::clone(&requests).run(running.clone()));
         bench.ask("one", |_| ()).await;

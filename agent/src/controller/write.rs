@@ -5,18 +5,17 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams},
-    runtime::events::EventType,
 };
 use serde_json::{Value, json};
 
-use super::news::{self, News};
+use super::news::{self, News, Told};
 use crate::{
     config::{JudgedObject, objects_of},
     kube::{Kind, Trouble, answer},
 };
 
 /// Who writes, for the API server.
-const MANAGER: &str = "certagent-controller";
+pub(super) const MANAGER: &str = "certagent-controller";
 
 /// The name of the objects.
 const NAME: &str = "default";
@@ -98,7 +97,7 @@ impl Writer {
             };
             seen(written.data.get("status").unwrap_or(&Value::Null));
             if let Some(after) = &after {
-                self.tell(kind, judged, &before, after).await;
+                self.tell(kind, judged, &before, after, now).await;
             }
             return Ok(Written::Right);
         }
@@ -140,7 +139,14 @@ impl Writer {
     /// An event, if readiness or its reason changed. The status in the cluster remembers what was
     /// told, so that nothing is told again, by another process neither. A lost one is only logged:
     /// the condition says the same.
-    async fn tell(&self, kind: Kind, judged: &JudgedObject, before: &[Value], after: &[Value]) {
+    async fn tell(
+        &self,
+        kind: Kind,
+        judged: &JudgedObject,
+        before: &[Value],
+        after: &[Value],
+        now: Timestamp,
+    ) {
         if told(before, READY) == told(after, READY) {
             return;
         }
@@ -153,13 +159,13 @@ impl Writer {
             uid: Some(judged.uid.clone()),
             ..news::object(kind)
         };
-        let type_ = if status == "True" {
-            EventType::Normal
-        } else {
-            EventType::Warning
+        let told = Told {
+            is_warning: status != "True",
+            reason,
+            action: "Judge",
+            note: note.unwrap_or_default(),
         };
-        let note = note.unwrap_or_default();
-        self.news.tell(&about, type_, reason, "Judge", note).await;
+        self.news.tell(about, told, now).await;
     }
 }
 

@@ -195,7 +195,7 @@ fn the_controller_may_do_what_it_does_and_nothing_else() {
             "certificates.k8s.io/certificatesigningrequests/status[] update",
             "certificates.k8s.io/certificatesigningrequests[] get,list,watch",
             "certificates.k8s.io/signers[spiffe.gke.io/spiffe-leaf-signer] approve,sign",
-            "events.k8s.io/events[] create,patch",
+            "events.k8s.io/events[] create",
             "security.cloud.google.com/trustconfigs/status[default] patch",
             "security.cloud.google.com/trustconfigs[default] get,list,watch",
             "security.cloud.google.com/workloadcertificateconfigs/status[default] patch",

@@ -4,13 +4,13 @@ use std::{sync::PoisonError, time::Duration};
 use certagent_core::approval::{self, Approved, Denial, Rate, Wanted};
 use jiff::SignedDuration;
 use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
-use kube::{Api, Resource as _, ResourceExt as _, runtime::events::EventType};
+use kube::{Api, Resource as _, ResourceExt as _};
 use tokio::sync::SemaphorePermit;
 use tracing::{info, warn};
 
 use super::{Again, DEFAULT_VALIDITY, Requests, Subject};
 use crate::{
-    controller::{csrs, facts, progress::Progress},
+    controller::{csrs, facts, news::Told, progress::Progress},
     kube::{Trouble, answer},
 };
 
@@ -64,15 +64,25 @@ impl Requests {
         if progress.lets_others_go_first(&csr, now) {
             return Err(Again::At(self.after(OLD_ONES_WAIT)));
         }
-        let csr = if csrs::is(&csr, "Approved") {
-            csr
+        let is_new = !csrs::is(&csr, "Approved");
+        let csr = if is_new {
+            self.approve(csr, &approved).await?
         } else {
-            self.approve(csr, &approved, pod.as_ref()).await?
+            csr
         };
-        let priority = facts::priority(&csr, self.validity(), now);
-        let turn = turn.or_else(|| self.turns(priority).try_acquire().ok());
-        let turn = turn.ok_or(Again::Turn(priority))?;
-        self.sign(csr, &approved, progress, turn).await
+        let signed = async {
+            let priority = facts::priority(&csr, self.validity(), now);
+            let turn = turn.or_else(|| self.turns(priority).try_acquire().ok());
+            let turn = turn.ok_or(Again::Turn(priority))?;
+            self.sign(csr, &approved, progress, turn).await
+        };
+        let told = async {
+            if let Some(pod) = pod.as_ref().filter(|_| is_new) {
+                self.tell_first(&approved, pod).await;
+            }
+        };
+        // Nobody waits for an event.
+        futures::join!(Box::pin(signed), told).0
     }
 
     async fn read(&self, subject: &Subject) -> Result<Option<CertificateSigningRequest>, Trouble> {
@@ -107,15 +117,14 @@ impl Requests {
             node = wanted.map(Wanted::node),
             "denied: {}", denial.message());
         if let Some(pod) = pod {
-            self.news
-                .tell(
-                    &pod.object_ref(&()),
-                    EventType::Warning,
-                    reason.as_str(),
-                    "Deny",
-                    denial.message(),
-                )
-                .await;
+            let told = Told {
+                is_warning: true,
+                reason: reason.as_str(),
+                action: "Deny",
+                note: denial.message(),
+            };
+            let now = self.clock.now();
+            self.news.tell(pod.object_ref(&()), told, now).await;
         }
         Ok(())
     }
@@ -124,7 +133,6 @@ impl Requests {
         &self,
         csr: CertificateSigningRequest,
         approved: &Approved,
-        pod: Option<&Pod>,
     ) -> Result<CertificateSigningRequest, Again> {
         let wanted = approved.wanted();
         let now = self.clock.now();
@@ -146,15 +154,23 @@ impl Requests {
             rate.give_back(wanted.pod_uid(), self.validity());
         })?;
         self.metrics.decided("approved", "");
-        // A renewal is no news.
-        let is_first = pod.is_some_and(|pod| facts::of_pod(pod).phase == "Pending");
-        if let Some(pod) = pod.filter(|_| is_first) {
-            let note = format!("the certificate for {} was approved", wanted.spiffe_id());
-            let (kind, reason) = (EventType::Normal, "CertificateApproved");
-            let about = pod.object_ref(&());
-            self.news.tell(&about, kind, reason, "Approve", &note).await;
-        }
         Ok(approved)
+    }
+
+    /// A renewal is no news.
+    async fn tell_first(&self, approved: &Approved, pod: &Pod) {
+        if facts::of_pod(pod).phase != "Pending" {
+            return;
+        }
+        let id = approved.wanted().spiffe_id();
+        let told = Told {
+            is_warning: false,
+            reason: "CertificateApproved",
+            action: "Approve",
+            note: &format!("the certificate for {id} was approved"),
+        };
+        let now = self.clock.now();
+        self.news.tell(pod.object_ref(&()), told, now).await;
     }
 
     pub(super) fn validity(&self) -> Duration {
