@@ -12,7 +12,7 @@
 //! Whatever is renewed by that is issued after the moment, so nothing is renewed twice.
 use std::fmt;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 use crate::{
     pool::shorten,
@@ -47,11 +47,11 @@ pub enum SpreadRotationError {
     #[error("\"{}\" is not a time", shorten(.0))]
     Time(String),
     /// The part after the `/`.
-    #[error("\"{}\" is not a span of time", shorten(.0))]
+    #[error("\"{}\" is not a span of time, such as 30m, 12h or 7d", shorten(.0))]
     Over(String),
     /// The span is negative or too long.
-    #[error("{0:#} is out of range")]
-    OutOfRange(SignedDuration),
+    #[error("the span of time \"{}\" is out of range", shorten(.0))]
+    OutOfRange(String),
 }
 
 impl SpreadRotation {
@@ -66,14 +66,8 @@ impl SpreadRotation {
         let issued_before: Timestamp = time.trim().parse().map_err(wrong)?;
         let over = match over {
             None => OVER,
-            Some(over) => over
-                .trim()
-                .parse()
-                .map_err(|_unparsed| SpreadRotationError::Over(over.to_owned()))?,
+            Some(over) => span(over)?,
         };
-        if over.is_negative() || over > LONGEST {
-            return Err(SpreadRotationError::OutOfRange(over));
-        }
         Ok(Self {
             issued_before,
             from: written_at.map_or(issued_before, |written| written.max(issued_before)),
@@ -121,6 +115,18 @@ impl SpreadRotation {
             step => step,
         }
     }
+}
+
+/// A day has 24 hours.
+fn span(text: &str) -> Result<SignedDuration, SpreadRotationError> {
+    let wrong = || SpreadRotationError::Over(text.to_owned());
+    let span: Span = text.trim().parse().map_err(|_unparsed| wrong())?;
+    let over = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    let over = over.map_err(|_months| wrong())?;
+    if over.is_negative() || over > LONGEST {
+        return Err(SpreadRotationError::OutOfRange(text.to_owned()));
+    }
+    Ok(over)
 }
 
 impl fmt::Display for SpreadRotation {

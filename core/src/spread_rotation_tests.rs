@@ -38,6 +38,8 @@ fn the_text_is_a_time_and_perhaps_a_span() {
     let spans = SpreadRotation::parse("2026-11-30T12:00:00+02:00/30m", None).unwrap();
     assert_eq!(spans.issued_before(), plain.issued_before());
     assert_eq!(spans.until(), "2026-11-30T10:30:00Z".parse().unwrap());
+    let long = SpreadRotation::parse("2026-11-30T10:00:00Z/30d", None).unwrap();
+    assert_eq!(long.until(), "2026-12-30T10:00:00Z".parse().unwrap());
     let at_once = SpreadRotation::parse("2026-11-30T10:00:00Z/0s", None).unwrap();
     assert_eq!(at_once.until(), plain.from());
 }
@@ -51,8 +53,10 @@ fn what_is_no_time_or_no_span_is_named() {
         ("2026-11-30T10:00:00", "is not a time"),
         ("2026-11-30T10:00:00Z/", "\"\" is not a span of time"),
         ("2026-11-30T10:00:00Z/two", "\"two\" is not a span of time"),
-        ("2026-11-30T10:00:00Z/-1h", "1h ago is out of range"),
-        ("2026-11-30T10:00:00Z/721h", "721h is out of range"),
+        ("2026-11-30T10:00:00Z/1mo", "\"1mo\" is not a span of time"),
+        ("2026-11-30T10:00:00Z/-1h", "\"-1h\" is out of range"),
+        ("2026-11-30T10:00:00Z/721h", "\"721h\" is out of range"),
+        ("2026-11-30T10:00:00Z/31d", "\"31d\" is out of range"),
     ] {
         let error = SpreadRotation::parse(text, None).unwrap_err().to_string();
         assert!(error.contains(wrong), "{text}: {error}");

@@ -1,4 +1,6 @@
 //! The objects of a cluster as sources of a configuration, and back into a status.
+use std::collections::BTreeMap;
+
 use certagent_core::{config::Source, spread_rotation::ROTATE_AFTER};
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde::Deserialize as _;
@@ -30,8 +32,12 @@ pub(super) fn source(kind: Kind, there: &DynamicObject) -> Source {
     let stamp = metadata.uid.clone().zip(metadata.generation);
     let stamp = stamp.map(|(uid, generation)| Stamp { uid, generation });
     let mut text = text(kind, stamp.as_ref(), there.data.get("spec"));
-    if let Some(asked) = there.annotations().get(ROTATE_AFTER) {
-        text["metadata"]["annotations"] = json!({ROTATE_AFTER: asked});
+    let ours = there.annotations().iter();
+    let ours: BTreeMap<_, _> = ours
+        .filter(|(name, _)| name.to_lowercase().starts_with("certagent.dev/"))
+        .collect();
+    if !ours.is_empty() {
+        text["metadata"]["annotations"] = json!(ours);
         text["metadata"]["managedFields"] = writers(there);
     }
     Source {

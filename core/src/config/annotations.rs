@@ -3,11 +3,14 @@ use jiff::Timestamp;
 
 use super::{
     decode::Decoder,
-    problem::FieldProblem,
+    problem::{FieldProblem, did_you_mean, quote},
     rule::Rule,
     tree::{Node, Value},
 };
 use crate::spread_rotation::{ALLOWED, ROTATE_AFTER, SpreadRotation};
+
+/// What all annotations of ours begin with.
+const PREFIX: &str = "certagent.dev/";
 
 /// The spread rotation that the object asks for. What cannot be read is told and left out: an
 /// annotation never keeps a `spec` from being used.
@@ -26,6 +29,28 @@ pub(super) fn spread_rotation(decoder: &mut Decoder, root: &Node) -> Option<Spre
         decoder.problems.push((asked.location, problem));
     })
     .ok()
+}
+
+/// Annotations that look as if they were read, and are not: `known` is what this kind has.
+pub(super) fn unknown(decoder: &mut Decoder, root: &Node, known: &[&str]) {
+    let annotations = root.get("metadata").and_then(|it| it.get("annotations"));
+    let Some(Value::Map(entries)) = annotations.map(|it| &it.value) else {
+        return;
+    };
+    for entry in entries {
+        let is_ours = entry.key.to_lowercase().starts_with(PREFIX);
+        if !is_ours || known.contains(&entry.key.as_str()) {
+            continue;
+        }
+        let meant = did_you_mean(&entry.key, known.iter().copied());
+        let message = format!("no annotation of this name is read here{meant}");
+        let field = format!(
+            "metadata.annotations[{}]",
+            quote(&entry.key).trim_matches('"')
+        );
+        let problem = FieldProblem::warning(Rule::UnknownAnnotation, field, message);
+        decoder.problems.push((entry.location, problem));
+    }
 }
 
 /// When the annotation was put there, as an API server notes it for whoever manages the field.

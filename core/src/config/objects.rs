@@ -12,7 +12,7 @@ use super::validate::{self, ApiVersion, DeclaredWorkload};
 use super::yaml::Documents;
 use super::{Settings, Source, annotations, certificates, trust, workload};
 use crate::dns;
-use crate::spread_rotation::SpreadRotation;
+use crate::spread_rotation::{ROTATE_AFTER, SpreadRotation};
 
 const GOOGLE_VERSIONS: [&str; 2] = [
     "security.cloud.google.com/v1",
@@ -222,6 +222,7 @@ impl<'s> Reading<'s> {
             validate::certificates(spec, version, settings)
         });
         let spread_rotation = annotations::spread_rotation(decoder, root);
+        annotations::unknown(decoder, root, &[ROTATE_AFTER]);
         if let Some(first) = self.certificates.as_ref().map(|first| first.place) {
             self.second(first, place, root);
         } else {
@@ -243,6 +244,7 @@ impl<'s> Reading<'s> {
     ) {
         let spec = spec.map(|at| trust::decode(decoder, at));
         let policy = checked(decoder, root, spec, validate::trust);
+        annotations::unknown(decoder, root, &[]);
         let stores_place = place.at(root.locate("spec.trustStores"));
         if let Some(first) = self.trust.as_ref().map(|first| first.place) {
             self.second(first, place, root);

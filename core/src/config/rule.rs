@@ -59,6 +59,8 @@ pub enum Rule {
     InvalidAnchorEndpoint,
     /// `certagent.dev/rotate-after` is a time, and perhaps a span.
     InvalidRotateAfter,
+    /// Every annotation that begins with `certagent.dev/` is one that is read.
+    UnknownAnnotation,
     /// What a `Workload` says; there are none in a cluster.
     InvalidWorkload,
     /// There are not more problems than can be listed.
@@ -96,6 +98,7 @@ impl Rule {
             Self::InvalidAnchorCertificate => "InvalidAnchorCertificate",
             Self::InvalidAnchorEndpoint => "InvalidAnchorEndpoint",
             Self::InvalidRotateAfter => "InvalidRotateAfter",
+            Self::UnknownAnnotation => "UnknownAnnotation",
             Self::InvalidWorkload => "InvalidWorkload",
             Self::TooManyProblems => "TooManyProblems",
         }

@@ -86,6 +86,10 @@ fn broken(rule: Rule) -> String {
             "metadata:\n  name: default\nspec:\n  certificateAuthorityConfig",
             "metadata:\n  name: default\n  annotations: {certagent.dev/rotate-after: now}\nspec:\n  certificateAuthorityConfig",
         ),
+        Rule::UnknownAnnotation => edited(
+            "metadata:\n  name: default\nspec:\n  certificateAuthorityConfig",
+            "metadata:\n  name: default\n  annotations: {certagent.dev/rotate-befor: x}\nspec:\n  certificateAuthorityConfig",
+        ),
         Rule::TooManyProblems => edited(
             WINDOW,
             &(0..101).fold(String::new(), |all, n| format!("{all}x{n}: 1\n  ")),
@@ -93,7 +97,7 @@ fn broken(rule: Rule) -> String {
     }
 }
 
-const ALL: [Rule; 29] = [
+const ALL: [Rule; 30] = [
     Rule::Unreadable,
     Rule::InvalidObject,
     Rule::DuplicateObject,
@@ -121,6 +125,7 @@ const ALL: [Rule; 29] = [
     Rule::InvalidAnchorCertificate,
     Rule::InvalidAnchorEndpoint,
     Rule::InvalidRotateAfter,
+    Rule::UnknownAnnotation,
     Rule::InvalidWorkload,
     Rule::TooManyProblems,
 ];

@@ -80,7 +80,7 @@ fn a_spread_rotation_is_asked_for_by_an_annotation() {
         loaded.config.unwrap().spread_rotation
     };
     assert_eq!(asked(""), None);
-    assert_eq!(asked("  annotations: {certagent.dev/other: x}\n"), None);
+    assert_eq!(asked("  annotations: {example.org/other: x}\n"), None);
     let plain = "  annotations:\n    certagent.dev/rotate-after: 2026-11-30T10:00:00Z\n";
     let rotation = asked(plain).unwrap();
     assert_eq!(rotation.from(), "2026-11-30T10:00:00Z".parse().unwrap());
@@ -100,6 +100,29 @@ fn a_spread_rotation_is_asked_for_by_an_annotation() {
     assert_eq!(rotation.from(), "2026-11-30T12:00:00Z".parse().unwrap());
     let before = rotation.issued_before();
     assert_eq!(before, "2026-11-30T10:00:00Z".parse().unwrap());
+}
+
+#[test]
+fn an_annotation_of_ours_that_nobody_reads_warns() {
+    for name in [
+        "certagent.dev/Rotate-After",
+        "Certagent.dev/rotate-after",
+        "certagent.dev/x",
+    ] {
+        let loaded = with_metadata(&format!(
+            "  annotations:\n    {name}: 2026-11-30T10:00:00Z\n"
+        ));
+        let [problem] = &loaded.problems[..] else {
+            panic!("{name}: {}", lines(&loaded.problems));
+        };
+        assert_eq!((problem.severity, problem.line), (Severity::Warning, 6));
+        let is_near = name.to_lowercase().ends_with("rotate-after");
+        let meant = problem
+            .message
+            .contains("did you mean certagent.dev/rotate-after?");
+        assert_eq!(meant, is_near, "{problem}");
+        assert!(loaded.config.is_some());
+    }
 }
 
 #[test]
