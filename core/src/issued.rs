@@ -119,7 +119,7 @@ pub enum CheckError {
     },
     /// It lacks DNS names that were asked for.
     #[error(
-        "the certificate lacks {} that dnsNames asks for ({}): the pool drops subject alternative names unless identityConstraints.allowSubjectAltNamesPassthrough is true in its issuancePolicy; set it, or take dnsNames out of the Workload",
+        "the certificate lacks {} that dnsNames asks for ({}): the pool drops subject alternative names unless identityConstraints.allowSubjectAltNamesPassthrough is true in its issuancePolicy; set it: without it the SPIFFE ID is dropped, too",
         if missing.len() == 1 { "the DNS name" } else { "DNS names" },
         missing.join(", ")
     )]

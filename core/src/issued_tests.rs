@@ -324,6 +324,8 @@ fn dns_names_that_were_dropped_are_refused_by_the_pools_setting() {
         let text = error.to_string();
         let setting = "identityConstraints.allowSubjectAltNamesPassthrough";
         assert!(text.contains(setting), "{text}");
+        // Taking them out would not help.
+        assert!(!text.contains("out of the Workload"), "{text}");
     };
     lacks(
         &|leaf| name(leaf, "db", &["localhost"]),

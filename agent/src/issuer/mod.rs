@@ -170,7 +170,8 @@ pub enum IssueError {
     },
     /// The pool drops names that the workload asks for.
     #[error(
-        "the CA pool {pool} issues no certificate with {field}: identityConstraints.{setting} is not true in its issuancePolicy; set it, or take {field} out of the Workload"
+        "the CA pool {pool} issues no certificate with {field}: identityConstraints.{setting} is not true in its issuancePolicy; {}",
+        names_advice(field)
     )]
     NamesDropped {
         /// The pool.
@@ -294,6 +295,14 @@ impl IssueError {
             | Self::NotFetched { pool, .. }
             | Self::NoCertificate { pool } => pool,
         }
+    }
+}
+
+/// DNS names are dropped together with the SPIFFE ID: without them there is no certificate either.
+fn names_advice(field: &str) -> String {
+    match field {
+        "dnsNames" => "set it: without it the SPIFFE ID is dropped, too".to_owned(),
+        _ => format!("set it, or take {field} out of the Workload"),
     }
 }
 

@@ -93,7 +93,7 @@ async fn a_pool_that_drops_names_is_not_asked_and_the_error_names_its_setting() 
         ),
         (
             constraints(true, false),
-            "identityConstraints.allowSubjectAltNamesPassthrough",
+            "identityConstraints.allowSubjectAltNamesPassthrough is not true in its issuancePolicy; set it: without it the SPIFFE ID is dropped, too",
         ),
     ] {
         let lab = Lab::with(guide_with(policy)).await;

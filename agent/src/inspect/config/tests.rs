@@ -276,13 +276,27 @@ spec:
   serviceAccount: cart
   volume:
     path: volumes/web
+---
+apiVersion: certagent.dev/v1alpha1
+kind: Workload
+metadata:
+  name: db
+spec:
+  namespace: shop
+  serviceAccount: db
+  commonName: postgresql
+  volume:
+    path: volumes/db
 ";
     let bench = Bench::start(&(guide() + workload)).await;
     let report = bench.inspect().await;
     let text = report.to_text();
     assert_eq!(report.verdict(), Verdict::Healthy, "{text}");
-    assert!(
-        text.contains("spiffe://demo.svc.id.goog/ns/shop/sa/cart"),
-        "{text}"
-    );
+    for told in [
+        "spiffe://demo.svc.id.goog/ns/shop/sa/cart",
+        // Whoever it is that asks for more.
+        "commonName for spiffe://demo.svc.id.goog/ns/shop/sa/db",
+    ] {
+        assert!(text.contains(told), "no \"{told}\" in: {text}");
+    }
 }

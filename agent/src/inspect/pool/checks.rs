@@ -8,7 +8,7 @@ use super::{
         text::span,
     },
     Anchoring, authorities,
-    facts::{Clocks, Facts, Refused},
+    facts::{Clocks, Facts, Refused, Wanted},
     policy,
     report::{Asked, Check, CheckId, Evidence},
     trouble::Trouble,
@@ -22,6 +22,7 @@ const CLOCK_IS_OFF: SignedDuration = SignedDuration::from_secs(5);
 pub(super) struct Inspection<'a> {
     pub(super) pool: &'a CaPoolName,
     pub(super) facts: &'a Facts,
+    pub(super) wanted: &'a Wanted,
     pub(super) is_configured: bool,
     pub(super) now: Timestamp,
     pub(super) found: Findings<CheckId>,
@@ -32,14 +33,15 @@ pub(super) fn run(
     pool: &CaPoolName,
     endpoint: &str,
     facts: &Facts,
-    is_configured: bool,
+    wanted: &Wanted,
     anchoring: &Anchoring,
     now: Timestamp,
 ) -> (Vec<Check>, Evidence) {
     let mut inspection = Inspection {
         pool,
         facts,
-        is_configured,
+        wanted,
+        is_configured: wanted.is_configured(),
         now,
         found: Findings::new(),
     };
@@ -54,7 +56,7 @@ pub(super) fn run(
         },
         tier: None,
         policy: None,
-        asked: Asked::of(&facts.plan, is_configured),
+        asked: Asked::of(&facts.plan, wanted),
         authorities: Vec::new(),
         roots: Vec::new(),
         service_time: facts.clocks.map(|clocks| clocks.service),

@@ -48,6 +48,7 @@ fn wanted() -> Wanted {
     Wanted {
         plan: plan(),
         paths: vec!["/etc/certagent".into()],
+        named: super::facts::Named::default(),
     }
 }
 

@@ -42,6 +42,33 @@ pub(crate) struct Wanted {
     /// The configuration that they follow from. Without one key and lifetime are what the pool
     /// takes.
     pub(crate) paths: Vec<PathBuf>,
+    /// Who asks for names beside the SPIFFE ID, and for which.
+    pub(crate) named: Named,
+}
+
+/// The workloads that ask for names beside the SPIFFE ID, by their SPIFFE IDs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Those with a `commonName`.
+    pub(super) common_name: Vec<String>,
+    /// Those with `dnsNames`.
+    pub(super) dns_names: Vec<String>,
+}
+
+impl Named {
+    fn of(config: &Config) -> Self {
+        let who = |asks: fn(&SubjectNames) -> bool| {
+            let all = config.workloads.iter().filter(|one| asks(&one.names));
+            let ids = all.filter_map(|one| {
+                workload_id(&one.trust_domain, &one.namespace, &one.service_account).ok()
+            });
+            ids.map(|id| id.to_string()).collect()
+        };
+        Self {
+            common_name: who(|names| names.common_name.is_some()),
+            dns_names: who(|names| !names.dns_names.is_empty()),
+        }
+    }
 }
 
 impl Wanted {
@@ -58,6 +85,7 @@ impl Wanted {
         Self {
             plan,
             paths: Vec::new(),
+            named: Named::default(),
         }
     }
 
@@ -92,6 +120,7 @@ impl Wanted {
         Some(Self {
             plan,
             paths: paths.to_vec(),
+            named: Named::of(config),
         })
     }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{
     super::fixture::{Contents, NOON, at, contents},
     Anchoring, Report, Wanted,
-    facts::{AskedAs, Clocks, Facts},
+    facts::{AskedAs, Clocks, Facts, Named},
     judge,
 };
 use crate::cas::{Call, CallError, Reason, authority::CaAnswer, wire::CaPoolAnswer};
@@ -58,6 +58,7 @@ impl Known {
             wanted: Wanted {
                 plan,
                 paths: vec!["/etc/certagent".into(), "/srv/the workloads.yaml".into()],
+                named: Named::default(),
             },
             anchoring: Anchoring::Leads("to an anchor of example.org".to_owned()),
             root,

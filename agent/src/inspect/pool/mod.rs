@@ -56,8 +56,7 @@ pub(crate) fn judge(
     anchoring: &Anchoring,
     now: Timestamp,
 ) -> Report {
-    let is_configured = wanted.is_configured();
-    let (checks, evidence) = checks::run(pool, endpoint, facts, is_configured, anchoring, now);
+    let (checks, evidence) = checks::run(pool, endpoint, facts, wanted, anchoring, now);
     let next = |cause: &_, evidence: &_| next::steps(pool, facts, wanted, cause, evidence);
     Report::new(&pool.to_string(), now, checks, evidence, next)
 }

@@ -7,6 +7,7 @@ use super::{
         text::shell_word,
     },
     facts::{Facts, Refused, Wanted},
+    policy::missing_for_names,
     report::{Authority, Check, CheckId, Evidence},
 };
 use crate::{
@@ -94,22 +95,40 @@ pub(super) fn steps(
             }
             _ => vec![describing(pool)],
         },
+        CheckId::Names => {
+            let policy = facts.pool.as_ref().ok().map(|known| &known.issuance_policy);
+            let settings = policy.map(|policy| missing_for_names(policy, &facts.plan.names));
+            let settings = settings.unwrap_or_default().join(" and ");
+            vec![
+                describing(pool),
+                changing(
+                    pool,
+                    &format!(
+                        "set {settings} of its identityConstraints to true in FILE, if the pool is \
+                         yours to change"
+                    ),
+                ),
+            ]
+        }
         CheckId::KeyType
         | CheckId::Lifetime
         | CheckId::Backdating
         | CheckId::Issuance
-        | CheckId::Names
         | CheckId::Usages => vec![
             describing(pool),
-            NextStep::new(
-                "change it, if the pool is yours to change",
-                &format!(
-                    "gcloud privateca pools update {} --issuance-policy=FILE",
-                    place(pool)
-                ),
-            ),
+            changing(pool, "change it, if the pool is yours to change"),
         ],
     }
+}
+
+fn changing(pool: &CaPoolName, what: &str) -> NextStep {
+    NextStep::new(
+        what,
+        &format!(
+            "gcloud privateca pools update {} --issuance-policy=FILE",
+            place(pool)
+        ),
+    )
 }
 
 /// A pool as gcloud is told. None of its parts needs quoting.

@@ -2,7 +2,8 @@
 use super::{
     super::text::{clean, span},
     checks::{Inspection, signed},
-    report::{CheckId, Policy},
+    report::{CheckId, Passthrough, Policy},
+    text::listed,
 };
 use crate::{
     cas::wire::IssuancePolicy,
@@ -14,7 +15,7 @@ use crate::{
         },
     },
 };
-use certagent_core::request::RequestForm;
+use certagent_core::{names::SubjectNames, request::RequestForm};
 
 /// More of a rule in CEL is not shown.
 const LONGEST_RULE: usize = 300;
@@ -100,20 +101,21 @@ fn issuance(inspection: &mut Inspection<'_>, policy: &IssuancePolicy) {
 fn names(inspection: &mut Inspection<'_>, policy: &IssuancePolicy) {
     let id = CheckId::Names;
     let (plan, pool) = (&inspection.facts.plan, inspection.pool);
-    if let Err(error) = check_names(plan, pool, policy)
-        && keeps_identity(policy)
-    {
-        return inspection.found.failed(id, &error.to_string());
+    if !keeps_identity(policy) {
+        return inspection.found.failed(
+            id,
+            "the pool drops the names that are asked for (identityConstraints without \
+             allowSubjectAltNamesPassthrough), so its certificates have no SPIFFE ID, and are \
+             refused",
+        );
+    }
+    // With the SPIFFE ID, DNS names are taken over, too.
+    if let Err(error) = check_names(plan, pool, policy) {
+        let who = listed(&inspection.wanted.named.common_name);
+        let detail = format!("{error}. Asked for by {who}");
+        return inspection.found.failed(id, &detail);
     }
     match &policy.identity_constraints {
-        Some(_) if !keeps_identity(policy) => {
-            inspection.found.failed(
-                id,
-                "the pool drops the names that are asked for (identityConstraints without \
-                 allowSubjectAltNamesPassthrough), so its certificates have no SPIFFE ID, and are \
-                 refused",
-            );
-        }
         Some(constraints) if rule(constraints).is_some() => inspection.found.passed(
             id,
             "the pool takes the names over that fulfil its CEL expression",
@@ -122,6 +124,25 @@ fn names(inspection: &mut Inspection<'_>, policy: &IssuancePolicy) {
             .found
             .passed(id, "the pool takes the SPIFFE ID over"),
     }
+}
+
+/// The settings without which the pool drops names that are asked for.
+pub(super) fn missing_for_names(
+    policy: &IssuancePolicy,
+    names: &SubjectNames,
+) -> Vec<&'static str> {
+    let constraints = policy.identity_constraints.as_ref();
+    let drops_subject = constraints.is_some_and(|one| !one.allow_subject_passthrough);
+    [
+        (!keeps_identity(policy), "allowSubjectAltNamesPassthrough"),
+        (
+            names.common_name.is_some() && drops_subject,
+            "allowSubjectPassthrough",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(is_missing, setting)| is_missing.then_some(setting))
+    .collect()
 }
 
 fn keeps_identity(policy: &IssuancePolicy) -> bool {
@@ -179,6 +200,13 @@ pub(super) fn describe(policy: &IssuancePolicy) -> Policy {
         backdate_seconds: policy.backdate_duration.map(|by| by.as_secs()),
         config_based_issuance: modes.is_none_or(|modes| modes.allow_config_based_issuance),
         csr_based_issuance: modes.is_none_or(|modes| modes.allow_csr_based_issuance),
+        names: Passthrough {
+            subject_passthrough: policy
+                .identity_constraints
+                .as_ref()
+                .is_none_or(|constraints| constraints.allow_subject_passthrough),
+            subject_alt_names_passthrough: keeps_identity(policy),
+        },
         cel_expression: policy
             .identity_constraints
             .as_ref()

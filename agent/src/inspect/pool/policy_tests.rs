@@ -97,6 +97,13 @@ fn names_that_workloads_ask_for_and_the_pool_drops_are_a_problem() {
         known.policy(policy);
         known.judge()
     };
+    let with_asking = |policy: &Value| {
+        let mut known = Known::healthy();
+        known.facts.plan.names = named(Some("db"), &[]);
+        known.wanted.named.common_name = vec!["spiffe://example.org/ns/shop/sa/m2".to_owned()];
+        known.policy(policy);
+        known.judge()
+    };
     bent(
         Verdict::Problem,
         CheckId::Names,
@@ -106,6 +113,24 @@ fn names_that_workloads_ask_for_and_the_pool_drops_are_a_problem() {
             known.policy(&policy);
         },
     );
+    let report = with_asking(&policy);
+    let text = report.to_text();
+    assert_eq!(report.summary(), "the pool drops the common name");
+    assert!(!text.contains("drops the SPIFFE ID"), "{text}");
+    for told in [
+        "Asked for by spiffe://example.org/ns/shop/sa/m2",
+        "commonName for spiffe://example.org/ns/shop/sa/m2",
+        "set allowSubjectPassthrough of its identityConstraints to true",
+    ] {
+        assert!(text.contains(told), "no \"{told}\" in: {text}");
+    }
+    let text = with_asking(&json!({ "identityConstraints": {} })).to_text();
+    for told in [
+        "the pool drops the SPIFFE ID",
+        "set allowSubjectAltNamesPassthrough and allowSubjectPassthrough of its",
+    ] {
+        assert!(text.contains(told), "no \"{told}\" in: {text}");
+    }
     let healthy = |names, policy| with(names, policy).verdict() == Verdict::Healthy;
     assert!(healthy(named(None, &["localhost"]), &policy));
     assert!(healthy(named(Some("db"), &["localhost"]), &json!({})));

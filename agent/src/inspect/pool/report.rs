@@ -10,6 +10,7 @@ use super::{
         report::{self, CheckName, Subject},
         roots::Root,
     },
+    facts::Wanted,
     text,
 };
 
@@ -184,10 +185,22 @@ pub(super) struct Policy {
     pub(super) backdate_seconds: Option<u64>,
     pub(super) config_based_issuance: bool,
     pub(super) csr_based_issuance: bool,
+    #[serde(flatten)]
+    pub(super) names: Passthrough,
     /// The rule that names must fulfil.
     pub(super) cel_expression: Option<String>,
     /// The asked extensions that are taken over; none if all are.
     pub(super) passthrough_extensions: Option<Vec<String>>,
+}
+
+/// Which names the pool takes over.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Passthrough {
+    /// A common name.
+    pub(super) subject_passthrough: bool,
+    /// DNS names, and the SPIFFE ID.
+    pub(super) subject_alt_names_passthrough: bool,
 }
 
 /// What the pool was asked whether it would issue.
@@ -199,15 +212,23 @@ pub(super) struct Asked {
     pub(super) validity_seconds: u64,
     /// It follows from a configuration.
     pub(super) is_configured: bool,
+    /// The SPIFFE IDs of those that ask for a `commonName` besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) common_name_for: Vec<String>,
+    /// The SPIFFE IDs of those that ask for `dnsNames` besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) dns_names_for: Vec<String>,
 }
 
 impl Asked {
-    pub(super) fn of(plan: &IssuePlan, is_configured: bool) -> Self {
+    pub(super) fn of(plan: &IssuePlan, wanted: &Wanted) -> Self {
         Self {
             spiffe_id: plan.spiffe_id.to_string(),
             key_algorithm: plan.algorithm.as_str(),
             validity_seconds: plan.validity.as_secs(),
-            is_configured,
+            is_configured: wanted.is_configured(),
+            common_name_for: wanted.named.common_name.clone(),
+            dns_names_for: wanted.named.dns_names.clone(),
         }
     }
 

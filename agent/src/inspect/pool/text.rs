@@ -14,6 +14,9 @@ use super::{
 /// More CAs are counted, not shown.
 const MOST_AUTHORITIES: usize = 8;
 
+/// More workloads with names are counted, not shown.
+const MOST_NAMED: usize = 3;
+
 /// What is the matter, in a few words.
 pub(super) fn summary(report: &Report) -> String {
     let Some(cause) = &report.cause else {
@@ -42,6 +45,7 @@ pub(super) fn summary(report: &Report) -> String {
         CheckId::Backdating => "the pool backdates too far",
         CheckId::Issuance if failed => "the pool takes no form of request",
         CheckId::Issuance => "the pool takes CSRs only",
+        CheckId::Names if keeps_identity(report) => "the pool drops the common name",
         CheckId::Names => "the pool drops the SPIFFE ID",
         CheckId::Usages => "the pool's certificates would be no X.509-SVIDs",
         CheckId::Anchored => "the pool leads to no trust anchor",
@@ -51,6 +55,11 @@ pub(super) fn summary(report: &Report) -> String {
         CheckId::MayCreate => "the pool would not issue",
     }
     .to_owned()
+}
+
+fn keeps_identity(report: &Report) -> bool {
+    let policy = report.evidence.policy.as_ref();
+    policy.is_none_or(|policy| policy.names.subject_alt_names_passthrough)
 }
 
 /// CA Service was asked anything at all.
@@ -106,6 +115,14 @@ pub(super) fn evidence(report: &Report) -> Vec<(&'static str, String)> {
             span(signed(asked.validity()))
         ),
     ));
+    for (field, who) in [
+        ("commonName", &asked.common_name_for),
+        ("dnsNames", &asked.dns_names_for),
+    ] {
+        if !who.is_empty() {
+            lines.push(("", format!("{field} for {}", listed(who))));
+        }
+    }
     if let (Some(service), Some(ahead)) = (evidence.service_time, evidence.clock_ahead_seconds) {
         let difference = match ahead {
             0 => "this machine's agrees".to_owned(),
@@ -117,6 +134,16 @@ pub(super) fn evidence(report: &Report) -> Vec<(&'static str, String)> {
     let latency = evidence.latency_milliseconds;
     lines.extend(latency.map(|taken| ("latency", format!("{taken} ms, with the connection"))));
     lines
+}
+
+/// The first of them, and how many more there are.
+pub(super) fn listed(who: &[String]) -> String {
+    let shown: Vec<_> = who.iter().take(MOST_NAMED).map(String::as_str).collect();
+    let shown = shown.join(", ");
+    match who.len().checked_sub(MOST_NAMED) {
+        Some(more @ 1..) => format!("{shown} and {more} more"),
+        _ => shown,
+    }
 }
 
 fn policy(lines: &mut Vec<(&'static str, String)>, policy: &Policy) {
