@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 const LONGEST: SignedDuration = SignedDuration::from_mins(5);
 const SHORTEST_RENEWAL: SignedDuration = SignedDuration::from_secs(5);
 const LONGEST_HOPELESS: SignedDuration = SignedDuration::from_mins(10);
+const SHORTEST_IN_VAIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// After the `failures`-th failure in a row (from 1) to get a first certificate: 1 s, doubling,
 /// at most 5 minutes.
@@ -27,6 +28,14 @@ pub fn hopeless(failures: u32, remaining: Option<SignedDuration>) -> SignedDurat
     remaining
         .map_or_else(|| first_issue(failures), |remaining| remaining / 10)
         .clamp(SHORTEST_RENEWAL, LONGEST_HOPELESS)
+}
+
+/// While every attempt buys a certificate that is of no use, and nothing but a change of the cause
+/// helps: a quarter of what remains, 1 to 10 minutes; 10 minutes without a certificate.
+pub fn in_vain(remaining: Option<SignedDuration>) -> SignedDuration {
+    remaining
+        .map_or(LONGEST_HOPELESS, |remaining| remaining / 4)
+        .clamp(SHORTEST_IN_VAIN, LONGEST_HOPELESS)
 }
 
 /// Spreads a wait upward by at most a quarter; `spread` in `[0, 1)` is the volume's own.
@@ -59,6 +68,13 @@ mod tests {
         assert_eq!(waits, [5, 5, 5, 8, 16, 32, 64, 128, 256, 300]);
         let day = SignedDuration::from_hours(24);
         assert_eq!(hopeless(1, Some(day)).as_secs(), 600);
+    }
+
+    #[test]
+    fn what_is_bought_in_vain_is_bought_seldom_also_without_a_certificate_or_near_its_end() {
+        let waits = [None, Some(3600), Some(1200), Some(20), Some(-5)]
+            .map(|left| in_vain(left.map(SignedDuration::from_secs)).as_secs());
+        assert_eq!(waits, [600, 600, 300, 60, 60]);
     }
 
     #[test]

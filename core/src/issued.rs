@@ -161,6 +161,12 @@ pub enum CheckError {
 }
 
 impl CheckError {
+    /// It lacks names that were asked for: as a rule because of the pool's policy, which may be
+    /// another than it was when somebody last looked.
+    pub fn is_of_dropped_names(&self) -> bool {
+        matches!(self, Self::CommonName { .. } | Self::DnsNames { .. })
+    }
+
     /// What to do about it, where the message itself does not say.
     pub fn next_step(&self) -> Option<&'static str> {
         match self {

@@ -204,6 +204,7 @@ async fn buy(
         priority: order.priority,
         needed_by: None,
         pod: None,
+        is_renamed: false,
     };
     let issuer = &order.authority.issuer;
     let looked = |error| Unbought::Refused {

@@ -205,6 +205,7 @@ impl Held {
             priority: self.priority(now),
             needed_by: self.cert_state().map(|state| state.not_after),
             pod: self.pod.clone(),
+            is_renamed: self.is_misnamed(),
         }
     }
 

@@ -64,8 +64,11 @@ impl CasIssuer {
         plan: &IssuePlan,
         pool: &CaPoolName,
         bundle: &TrustBundle,
+        behalf: &Behalf,
     ) -> Result<Preflight, IssueError> {
-        let facts = self.facts.of(pool).await?;
+        // Somebody has just edited the names, and perhaps the pool, too.
+        let newly = behalf.is_renamed && !plan.names.is_empty();
+        let facts = self.facts.of(pool, newly).await?;
         let ca_until = match &facts.chains {
             Some(chains) => {
                 check_anchored(pool, chains, bundle, &self.trust.borrow())?;
@@ -159,7 +162,7 @@ impl Issuer for CasIssuer {
     ) -> BoxFuture<'a, Result<Preflight, IssueError>> {
         Box::pin(async move {
             check_workload(&self.client, plan, pool, &behalf.caller)?;
-            self.look(plan, pool, bundle).await
+            self.look(plan, pool, bundle, behalf).await
         })
     }
 
@@ -175,6 +178,10 @@ impl Issuer for CasIssuer {
                 wait: closed.wait,
             })
         })
+    }
+
+    fn doubt(&self, pool: &CaPoolName) {
+        self.facts.doubt(pool);
     }
 
     fn is_away(&self, pool: &CaPoolName) -> bool {

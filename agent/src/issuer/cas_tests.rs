@@ -331,5 +331,6 @@ fn behalf() -> Behalf {
         priority: Priority::New,
         needed_by: None,
         pod: None,
+        is_renamed: false,
     }
 }

@@ -43,6 +43,7 @@ fn behalf() -> Behalf {
             service_account: "cart".to_owned(),
             fs_group: None,
         }),
+        is_renamed: false,
     }
 }
 

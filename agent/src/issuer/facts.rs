@@ -62,6 +62,8 @@ struct Entry {
 struct Known {
     facts: Arc<Facts>,
     since: Timestamp,
+    /// A certificate was not as they promise.
+    is_doubted: bool,
 }
 
 type Flight = BoxFuture<'static, Result<Arc<Facts>, CallError>>;
@@ -77,13 +79,15 @@ impl FactsCache {
         }
     }
 
-    /// The facts of `pool`, at most 5 minutes old; older ones while the pool does not answer.
-    /// They are asked for as the agent, since one answer, or one failure, serves everybody.
-    pub(super) async fn of(&self, pool: &CaPoolName) -> Result<Arc<Facts>, CallError> {
+    /// The facts of `pool`, at most 5 minutes old, or newly asked for; older ones while the pool
+    /// does not answer. They are asked for as the agent, since one answer, or one failure, serves
+    /// everybody who waits for it.
+    pub(super) async fn of(&self, pool: &CaPoolName, newly: bool) -> Result<Arc<Facts>, CallError> {
         let flight = {
             let mut entries = lock(&self.entries);
             let entry = entries.entry(pool.clone()).or_default();
             if let Some(known) = &entry.known
+                && !newly
                 && known.is_fresh(self.clock.now())
             {
                 return Ok(Arc::clone(&known.facts));
@@ -102,6 +106,14 @@ impl FactsCache {
             }
             _ => Err(error),
         })
+    }
+
+    /// A certificate of `pool` was not as its facts promise: the next who wants them asks.
+    pub(super) fn doubt(&self, pool: &CaPoolName) {
+        let mut entries = lock(&self.entries);
+        if let Some(known) = entries.get_mut(pool).and_then(|entry| entry.known.as_mut()) {
+            known.is_doubted = true;
+        }
     }
 
     /// What is known without asking, however old.
@@ -167,6 +179,7 @@ impl FactsCache {
             let known = Known {
                 facts: Arc::clone(&facts),
                 since: clock.now(),
+                is_doubted: false,
             };
             lock(&entries).entry(pool).or_default().known = Some(known);
             Ok(facts)
@@ -178,7 +191,7 @@ impl Known {
     /// A clock that was stepped back makes old facts look as if they came from the future.
     fn is_fresh(&self, now: Timestamp) -> bool {
         let age = now.duration_since(self.since);
-        age >= SignedDuration::ZERO && age < FRESH
+        !self.is_doubted && age >= SignedDuration::ZERO && age < FRESH
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Behalf {
     pub needed_by: Option<Timestamp>,
     /// The pod, where the volume is one's.
     pub pod: Option<PodRecord>,
+    /// The certificate that there is has other names than those that are asked for: a pool that
+    /// passed on the names until now may drop the new ones.
+    pub is_renamed: bool,
 }
 
 /// Gets certificates from somewhere.
@@ -58,6 +61,10 @@ pub trait Issuer: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), IssueError>> {
         Box::pin(ready(Ok(())))
     }
+
+    /// A certificate of the pool lacked names that its policy seemed to let through: what is known
+    /// of the policy is not to be relied on any more.
+    fn doubt(&self, _pool: &CaPoolName) {}
 
     /// The pool has not answered for so long that what has nothing under way there had better
     /// begin with another.

@@ -122,9 +122,16 @@ impl ProvisionError {
         }
     }
 
+    fn is_of_dropped_names(&self) -> bool {
+        matches!(self, Self::Check { reason, .. } if reason.is_of_dropped_names())
+    }
+
     /// When to try again after the `failures`-th failure in a row.
     fn wait(&self, failures: u32, remaining: Option<SignedDuration>) -> SignedDuration {
         let wait = match remaining {
+            // After the first the policy was looked at again, and either cannot be seen or does not
+            // tell: each attempt costs a certificate.
+            _ if failures > 1 && self.is_of_dropped_names() => backoff::in_vain(remaining),
             _ if self.is_hopeless() => backoff::hopeless(failures, remaining),
             Some(remaining) => backoff::renewal(failures, remaining),
             None => backoff::first_issue(failures),

@@ -196,6 +196,9 @@ async fn try_pool(
         Err(reason) => Box::new(reason),
     };
     let pool = request.pool.clone();
+    if reason.is_of_dropped_names() {
+        context.issuer.doubt(&pool);
+    }
     let csr = context.issuer.csr(&request).map(str::to_owned);
     let request = if may_heal(&reason) {
         pending::note_sold(held, request.clone());

@@ -4,6 +4,7 @@ use certagent_emulator::{
 };
 use certagent_svid::{Certificate, PublicKeyKind};
 use certagent_tests::{Lab, Policy, all_ready, until, workload};
+use jiff::SignedDuration;
 
 use crate::support::{
     abandoned, an_hour, attempt, certificate, creates, due, failed, frozen, guide_with, heal,
@@ -129,8 +130,57 @@ async fn names_that_were_dropped_unforeseen_are_seen_in_the_certificate() {
         failed(&agent, said).await;
         assert!(!lab.volume("a").join("certificates.pem").exists());
         assert_eq!((sold(&lab), abandoned(&agent).await), (1, 1));
+        // Each attempt costs a certificate: there are few.
+        let again = attempt(&lab, &agent).await;
+        assert!(again.next_attempt >= lab.now() + SignedDuration::from_mins(10));
         agent.stop().await;
     }
+}
+
+/// The issuing pool drops subjects from now on.
+async fn drop_subjects(lab: &Lab) {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let pool = Lab::pool("issuing-pool");
+    let pool = pool.trim_start_matches("//privateca.googleapis.com/");
+    let url = format!("{}/v1/{pool}?updateMask=issuancePolicy", lab.endpoint());
+    let policy = serde_json::json!({ "issuancePolicy": { "identityConstraints": {
+        "allowSubjectPassthrough": false, "allowSubjectAltNamesPassthrough": true,
+    }}});
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.patch(url).json(&policy).send().await.unwrap();
+    assert!(
+        answer.status().is_success(),
+        "{}",
+        answer.text().await.unwrap()
+    );
+}
+
+#[tokio::test]
+async fn the_policy_is_looked_at_again_before_other_names_are_asked_for() {
+    let lab = Lab::with(guide_with(constraints(true, true))).await;
+    let agent = supplied(&lab, &an_hour()).await;
+    drop_subjects(&lab).await;
+    write_workload(&lab, NAMES);
+    failed(&agent, "identityConstraints.allowSubjectPassthrough").await;
+    assert_eq!((creates(&lab), abandoned(&agent).await), (1, 0));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_certificate_without_its_names_the_policy_is_looked_at_again() {
+    let lab = Lab::with(guide_with(constraints(false, true))).await;
+    let no = ApiError::new(Code::PermissionDenied, "not for you");
+    lab.faults([FaultRule::next(1, Fault::error(no)).on(Method::GetCaPool)]);
+    write_workload(&lab, NAMES);
+    let agent = lab.agent().await;
+    failed(&agent, "the pool drops subjects").await;
+    let again = attempt(&lab, &agent).await.last_error.unwrap();
+    assert!(
+        again.contains("issues no certificate with commonName"),
+        "{again}"
+    );
+    assert_eq!((sold(&lab), abandoned(&agent).await), (1, 1));
+    agent.stop().await;
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ impl CasIssuer {
             priority: Priority::Routine,
             needed_by: None,
             pod: None,
+            is_renamed: false,
         };
         let preflight = self.preflight(plan, pool, bundle, &behalf).await?;
         let facts = self.facts.peek(pool).unwrap_or_default();
