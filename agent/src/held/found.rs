@@ -1,6 +1,7 @@
 //! What is found in a volume that is opened: a credential, its record, a request under way.
 use certagent_core::{
     config::CertificatePolicy,
+    names::SubjectNames,
     rotation::{self, CertState},
 };
 use certagent_credentials::Snapshot;
@@ -146,7 +147,23 @@ impl Held {
             info!(volume = %self.dir.path().display(), serial,
                 "the certificate has other names than commonName and dnsNames ask for; it stays until there is another");
         }
+        let asked = (!installed.is_named_so).then(|| self.names.clone());
+        if let Some(record) = record.filter(|record| record.asked_names != asked) {
+            self.note_asked(record, asked);
+        }
         self.generation = self.dir.generation();
         self.certificate = Some(installed);
+    }
+
+    /// For whoever inspects the volume: nothing here depends on it.
+    fn note_asked(&self, record: &Record, asked_names: Option<SubjectNames>) {
+        let record = Record {
+            asked_names,
+            ..record.clone()
+        };
+        if let Err(error) = self.state.save_record(&record) {
+            warn!(volume = %self.dir.path().display(), %error,
+                "the names that are asked for could not be noted");
+        }
     }
 }

@@ -404,6 +404,7 @@ impl Held {
             pool,
             sequences: self.sequences.clone(),
             pod: self.pod.clone(),
+            asked_names: None,
         })?;
         Ok(())
     }

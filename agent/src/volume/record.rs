@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use certagent_core::names::SubjectNames;
 use certagent_svid::certificate::hex;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct Record {
     /// The pod whose volume it is, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodRecord>,
+    /// The names that are asked for now, where the certificate has others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_names: Option<SubjectNames>,
 }
 
 /// A pod that a volume belongs to.

@@ -22,6 +22,7 @@ pub(in crate::volume) fn record() -> Record {
         ),
         sequences: [("example.org".to_owned(), roots)].into(),
         pod: None,
+        asked_names: None,
     }
 }
 
@@ -44,6 +45,7 @@ fn a_record_comes_back_as_it_was_saved() {
                 service_account: "cart".to_owned(),
                 fs_group: Some(2000),
             }),
+            asked_names: Some(SubjectNames::default()),
             ..record()
         },
     ] {
@@ -104,7 +106,7 @@ fn a_record_with_fields_of_a_newer_version_is_read_and_still_checked() {
 fn a_record_of_an_older_version_lacks_what_came_later() {
     let directory = tempfile::tempdir().unwrap();
     let mut older = serde_json::to_value(record()).unwrap();
-    for later in ["pod", "pool"] {
+    for later in ["pod", "pool", "askedNames"] {
         older.as_object_mut().unwrap().remove(later);
     }
     written(directory.path(), &older.to_string());

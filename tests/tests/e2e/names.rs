@@ -1,4 +1,5 @@
 //! Names beside the SPIFFE ID: exactly those that a workload asks for, or no certificate.
+use certagent::volume::{StateDir, VolumeId};
 use certagent_emulator::{
     ApiError, Code, Fault, FaultRule, IdentityConstraints, IssuanceModes, IssuancePolicy, Method,
 };
@@ -33,6 +34,13 @@ fn has_names(leaf: &Certificate) -> bool {
         && dns == ["db.example.com", "localhost"]
         && leaf.names().uris == ["spiffe://demo-project.svc.id.goog/ns/default/sa/a"]
         && leaf.names().others == 0
+}
+
+/// What the agent's record tells whoever inspects the volume.
+fn asked_names(lab: &Lab) -> serde_json::Value {
+    let id = VolumeId::of(&lab.volume("a").canonicalize().unwrap());
+    let record = StateDir::peek_record(&lab.state_dir(), &id).unwrap();
+    serde_json::to_value(record.unwrap().asked_names).unwrap()
 }
 
 fn constraints(subject: bool, names: bool) -> IssuancePolicy {
@@ -196,6 +204,7 @@ async fn other_names_are_asked_for_at_once_and_the_certificate_before_stays_unti
     failed(&agent, "no").await;
     assert_eq!(frozen(&lab.volume("a")), before);
     assert!(status(&agent.statuses(), "a").is_valid(lab.now()));
+    assert_eq!(asked_names(&lab)["commonName"], "app_user");
     let once = agent.once().await.unwrap_err().to_string();
     assert!(
         once.contains("keeps a certificate with other names"),
@@ -207,6 +216,7 @@ async fn other_names_are_asked_for_at_once_and_the_certificate_before_stays_unti
     lab.faults([]);
     heal(&lab, &agent).await;
     assert!(has_names(&leaf(&lab)), "{:?}", leaf(&lab));
+    assert!(asked_names(&lab).is_null());
     let renews = certificate(&agent).renew_at;
     assert!(renews > lab.now(), "nothing more is to be done now");
     agent.stop().await;

@@ -109,6 +109,7 @@ impl Inspection<'_> {
         }
         if let Some(chain) = &chain {
             credential::renewal(self, chain);
+            credential::names(self, chain);
         }
         credential::bundle(self, contents, chain.as_ref(), key.as_ref());
         self.key_mode(surroundings);

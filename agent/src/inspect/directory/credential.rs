@@ -22,6 +22,9 @@ use super::{
     who,
 };
 
+/// A Workload asks for no more DNS names; more are not shown.
+const MOST_DNS_NAMES: usize = 32;
+
 /// A key that TLS stacks can read, or some of them.
 pub(super) enum Key {
     Pkcs8(PrivateKey),
@@ -95,6 +98,10 @@ fn describe(inspection: &mut Inspection<'_>, chain: &Chain) {
         (Ok(id), _) => Some(clean(&id.to_string())),
         (Err(_), uri) => uri.map(|uri| clean(uri)),
     };
+    let names = leaf.names();
+    evidence.common_name = leaf.common_name().map(clean);
+    let shown = names.dns.iter().take(MOST_DNS_NAMES);
+    evidence.dns_names = shown.map(|name| clean(name)).collect();
     evidence.serial = Some(clean(&leaf.serial_hex()));
     evidence.algorithm = Some(leaf.public_key_kind().to_string());
     evidence.issuer = Some(clean(leaf.issuer_text()));
@@ -245,6 +252,27 @@ pub(super) fn renewal(inspection: &mut Inspection<'_>, chain: &Chain) {
         .path_not_after
         .unwrap_or(leaf.not_after());
     inspection.evidence.renews_at = hint.due(leaf, not_after);
+}
+
+/// What the record knows of the names that are asked for; nothing is said where it knows of none.
+pub(super) fn names(inspection: &mut Inspection<'_>, chain: &Chain) {
+    let hint = hint(inspection, chain.leaf());
+    let Some(asked) = hint.and_then(|hint| hint.asked_names.as_ref()) else {
+        return;
+    };
+    let common_name = match &asked.common_name {
+        Some(name) => format!("commonName {name}"),
+        None => "no commonName".to_owned(),
+    };
+    let dns_names = match asked.dns_names.as_slice() {
+        [] => "no dnsNames".to_owned(),
+        names => format!("dnsNames {}", names.join(", ")),
+    };
+    let detail = clean(&format!(
+        "the Workload asks for {common_name} and {dns_names}, and no certificate with these names \
+         was issued yet: the one that is there has those before"
+    ));
+    inspection.warned(CheckId::Names, &detail);
 }
 
 /// The record, if it is of this certificate.

@@ -32,6 +32,8 @@ pub(crate) fn at(moment: &str) -> Timestamp {
 /// What the leaf says, to be bent by a test.
 pub(crate) struct Leaf {
     pub(crate) uri: &'static str,
+    pub(crate) common_name: Option<&'static str>,
+    pub(crate) dns_names: &'static [&'static str],
     pub(crate) usages: Vec<KeyUsagePurpose>,
     pub(crate) begin: (i32, u8, u8),
     pub(crate) end: (i32, u8, u8),
@@ -41,6 +43,8 @@ impl Default for Leaf {
     fn default() -> Self {
         Self {
             uri: ID,
+            common_name: None,
+            dns_names: &[],
             usages: vec![KeyUsagePurpose::DigitalSignature],
             begin: (2026, 11, 15),
             end: (2026, 12, 5),
@@ -95,6 +99,13 @@ pub(crate) fn contents_with(leaf: &Leaf, root: &str, root_end: (i32, u8, u8)) ->
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.serial_number = Some(SerialNumber::from(0x00c0_ffee_u64));
     params.subject_alt_names = vec![SanType::URI(leaf.uri.try_into().unwrap())];
+    for name in leaf.dns_names {
+        let name = (*name).try_into().unwrap();
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
+    if let Some(name) = leaf.common_name {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
     params.key_usages.clone_from(&leaf.usages);
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,

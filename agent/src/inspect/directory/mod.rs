@@ -15,7 +15,10 @@ mod trust;
 
 use std::path::Path;
 
-use certagent_core::rotation::{self, CertState};
+use certagent_core::{
+    names::SubjectNames,
+    rotation::{self, CertState},
+};
 use certagent_svid::{Certificate, SpiffeId};
 use jiff::{SignedDuration, Timestamp};
 
@@ -45,6 +48,8 @@ pub(crate) struct RenewalHint {
     pub(crate) window_percentage: u8,
     /// How the workload's hooks stand; nothing is known where it has none.
     pub(crate) hooks: HookRecord,
+    /// The names that are asked for now, where the certificate has others.
+    pub(crate) asked_names: Option<SubjectNames>,
 }
 
 impl RenewalHint {
@@ -58,6 +63,7 @@ impl RenewalHint {
             validity: SignedDuration::from_secs(validity),
             window_percentage: record.rotation_window_percentage,
             hooks: HookRecord::default(),
+            asked_names: record.asked_names.clone(),
         })
     }
 

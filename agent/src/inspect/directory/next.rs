@@ -79,14 +79,7 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             roots,
             NextStep::new("which roots does the configuration name?", VALIDATE),
         ],
-        CheckId::ChainVerifies => vec![
-            chain,
-            roots,
-            NextStep::new(
-                "does the TrustConfig name the issuing pool's root?",
-                VALIDATE,
-            ),
-        ],
+        CheckId::ChainVerifies => vec![chain, roots, issuing_root()],
         CheckId::TrustBundles => vec![
             NextStep::new(
                 "which trust domains does it have?",
@@ -97,6 +90,7 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             ),
             agent,
         ],
+        CheckId::Names => other_names(agent),
         CheckId::Hooks => vec![hook_log()],
         CheckId::KeyMode => vec![NextStep::new(
             "set keyMode in the Workload (0640 by default); until the next renewal",
@@ -114,6 +108,21 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
     .into_iter()
     .chain(events(cause.id, evidence))
     .collect()
+}
+
+fn issuing_root() -> NextStep {
+    NextStep::new(
+        "does the TrustConfig name the issuing pool's root?",
+        VALIDATE,
+    )
+}
+
+fn other_names(agent: NextStep) -> Vec<NextStep> {
+    let passed = NextStep::new(
+        "does the pool pass on the names that are asked for?",
+        "certagent inspect config PATH_OF_THE_CONFIGURATION",
+    );
+    vec![passed, agent]
 }
 
 fn hook_log() -> NextStep {

@@ -73,6 +73,8 @@ pub(crate) enum CheckId {
     KeyStorage,
     /// No write was left half done.
     Leftovers,
+    /// The certificate has the names that the `Workload` asks for.
+    Names,
     /// The hooks of `onRotate` have succeeded.
     Hooks,
 }
@@ -96,6 +98,7 @@ impl CheckName for CheckId {
         Self::KeyMode,
         Self::KeyStorage,
         Self::Leftovers,
+        Self::Names,
         Self::Hooks,
     ];
 
@@ -118,6 +121,7 @@ impl CheckName for CheckId {
             Self::KeyMode => "key-mode",
             Self::KeyStorage => "key-storage",
             Self::Leftovers => "leftovers",
+            Self::Names => "names",
             Self::Hooks => "hooks",
         }
     }
@@ -126,7 +130,7 @@ impl CheckName for CheckId {
         match self {
             Self::Directory => &[],
             Self::Generation => &[Self::Directory],
-            Self::ChainOrder | Self::Svid | Self::Validity => {
+            Self::ChainOrder | Self::Svid | Self::Validity | Self::Names => {
                 &[Self::Directory, Self::Generation, Self::Certificates]
             }
             Self::KeyMatch | Self::CredentialBundle => &[
@@ -163,7 +167,7 @@ impl CheckName for CheckId {
     }
 
     fn is_told_if_found_only(self) -> bool {
-        self == Self::Hooks
+        matches!(self, Self::Names | Self::Hooks)
     }
 }
 
@@ -172,6 +176,11 @@ impl CheckName for CheckId {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Evidence {
     pub(super) identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) common_name: Option<String>,
+    /// Beside the SPIFFE ID; of very many the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) dns_names: Vec<String>,
     pub(super) serial: Option<String>,
     pub(super) algorithm: Option<String>,
     pub(super) issuer: Option<String>,

@@ -1,5 +1,6 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
+use certagent_core::names::SubjectNames;
 use certagent_credentials::FileProblem;
 use certagent_svid::layout;
 use jiff::SignedDuration;
@@ -43,7 +44,45 @@ fn hint(serial: &str) -> RenewalHint {
         validity: SignedDuration::from_hours(20 * 24),
         window_percentage: 50,
         hooks: HookRecord::default(),
+        asked_names: None,
     }
+}
+
+#[test]
+fn names_are_shown_and_those_that_the_certificate_lacks_are_a_warning() {
+    let named = Leaf {
+        common_name: Some("app"),
+        dns_names: &["db.example.org", "localhost"],
+        ..Leaf::default()
+    };
+    let volume = Volume::swapped(&contents_with(&named, "Test Root", (2036, 1, 1)));
+    let mut hint = hint("c0ffee");
+    let report = volume.inspect(NOON, Some(&hint));
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    let (text, json) = (report.to_text(), report.to_json());
+    for told in [
+        "common name",
+        "app",
+        "DNS names",
+        "db.example.org, localhost",
+    ] {
+        assert!(text.contains(told), "no \"{told}\" in: {text}");
+    }
+    assert!(json.contains("\"commonName\": \"app\""), "{json}");
+
+    hint.asked_names = Some(SubjectNames {
+        common_name: None,
+        dns_names: vec!["db.example.com".to_owned()],
+    });
+    let report = volume.inspect(NOON, Some(&hint));
+    expect(&report, Verdict::Warning, CheckId::Names);
+    let text = report.to_text();
+    let told = "the Workload asks for no commonName and dnsNames db.example.com";
+    assert!(text.contains(told), "{text}");
+
+    // What was noted of another certificate says nothing of this one.
+    hint.serial = "beef".to_owned();
+    assert_eq!(volume.inspect(NOON, Some(&hint)).exit_code(), 0);
 }
 
 #[test]

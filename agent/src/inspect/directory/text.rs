@@ -58,6 +58,7 @@ fn headline(cause: &Check) -> &'static str {
         CheckId::KeyMode => "everybody can read the key",
         CheckId::KeyStorage => "the key is on a disk",
         CheckId::Leftovers => "a write was interrupted",
+        CheckId::Names => "the certificate has other names than are asked for",
         CheckId::Hooks => "programs were not told of the certificate",
     }
 }
@@ -66,6 +67,8 @@ fn headline(cause: &Check) -> &'static str {
 pub(super) fn evidence(report: &Report) -> Vec<(&'static str, String)> {
     let Evidence {
         identity,
+        common_name,
+        dns_names,
         serial,
         algorithm,
         issuer,
@@ -76,8 +79,11 @@ pub(super) fn evidence(report: &Report) -> Vec<(&'static str, String)> {
     } = &report.evidence;
     let now = report.checked_at;
     let mut lines = Vec::new();
+    let dns_names = (!dns_names.is_empty()).then(|| dns_names.join(", "));
     for (name, value) in [
         ("identity", identity),
+        ("common name", common_name),
+        ("DNS names", &dns_names),
         ("serial", serial),
         ("algorithm", algorithm),
         ("issuer", issuer),

@@ -178,5 +178,6 @@ pub(super) fn record(pod: &str) -> Record {
             service_account: "cart".to_owned(),
             fs_group: None,
         }),
+        asked_names: None,
     }
 }
