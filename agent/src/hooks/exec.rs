@@ -3,21 +3,19 @@ use std::{
     io,
     path::Path,
     process::{ExitStatus, Stdio},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
     process::{Child, Command},
     time::timeout,
 };
 
-use super::Occasion;
-
-/// The end of what a program says is kept, so many bytes of it.
-const MOST_OUTPUT: usize = 4096;
+use super::{
+    Occasion,
+    said::{Said, Secret, shown},
+};
 
 /// What a program wrote is read for so long after its end: one that it left behind may hold its
 /// output open for ever.
@@ -63,6 +61,7 @@ pub(super) async fn run(
     occasion: &Occasion,
 ) -> Result<Option<String>, ExecError> {
     let named = || program.to_owned();
+    let before = Secret::of(&occasion.path).await;
     let mut child = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -80,10 +79,10 @@ pub(super) async fn run(
             source,
         })?;
     let mut group = Group::of(&child);
-    let output = Output::default();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut out, mut err) = (Said::default(), Said::default());
     let mut reading = Box::pin(async {
-        tokio::join!(output.keep(stdout), output.keep(stderr));
+        tokio::join!(out.keep(stdout), err.keep(stderr));
     });
     let mut is_read = false;
     let ended = timeout(limit, async {
@@ -95,30 +94,35 @@ pub(super) async fn run(
         }
     })
     .await;
-    let Ok(ended) = ended else {
+    if ended.is_ok() {
+        group.forget();
+        if !is_read {
+            drop(timeout(LAST_WORDS, &mut reading).await);
+        }
+    } else {
         group.kill();
         // It is gone at once, and nobody else waits for it.
         drop(child.wait().await);
-        return Err(ExecError::Slow {
-            program: named(),
-            limit,
-            output: output.text(),
-        });
-    };
-    group.forget();
-    if !is_read {
-        drop(timeout(LAST_WORDS, reading).await);
     }
+    drop(reading);
+    // It may have been replaced meanwhile.
+    let after = Secret::of(&occasion.path).await;
+    let output = shown([&out, &err], &[before, after]);
     match ended {
-        Ok(status) if status.success() => Ok(output.text()),
-        Ok(status) => Err(ExecError::Failed {
+        Ok(Ok(status)) if status.success() => Ok(output),
+        Ok(Ok(status)) => Err(ExecError::Failed {
             program: named(),
             status,
-            output: output.text(),
+            output,
         }),
-        Err(source) => Err(ExecError::Wait {
+        Ok(Err(source)) => Err(ExecError::Wait {
             program: named(),
             source,
+        }),
+        Err(_elapsed) => Err(ExecError::Slow {
+            program: named(),
+            limit,
+            output,
         }),
     }
 }
@@ -160,46 +164,6 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// The end of what a program says on both of its outputs.
-#[derive(Default)]
-struct Output(Mutex<Kept>);
-
-#[derive(Default)]
-struct Kept {
-    bytes: Vec<u8>,
-    has_key: bool,
-}
-
-impl Output {
-    /// Reads to the end, so that the program never waits for a reader.
-    async fn keep(&self, from: Option<impl AsyncRead + Unpin>) {
-        let Some(mut from) = from else { return };
-        let mut buffer = [0; 1024];
-        while let Ok(length @ 1..) = from.read(&mut buffer).await {
-            self.add(buffer.get(..length).unwrap_or_default());
-        }
-    }
-
-    fn add(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bytes.extend_from_slice(bytes);
-        let label = b"PRIVATE KEY";
-        kept.has_key |= kept.bytes.windows(label.len()).any(|part| part == label);
-        let excess = kept.bytes.len().saturating_sub(MOST_OUTPUT);
-        kept.bytes.drain(..excess);
-    }
-
-    /// None if it said nothing.
-    fn text(&self) -> Option<String> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.has_key {
-            return Some("(a private key, not shown)".to_owned());
-        }
-        let text = String::from_utf8_lossy(&kept.bytes).trim().to_owned();
-        (!text.is_empty()).then_some(text)
     }
 }
 

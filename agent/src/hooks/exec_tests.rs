@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use rustix::process::kill_process;
 
-use super::*;
+use super::{super::said::MOST_OUTPUT, *};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -136,6 +136,31 @@ async fn only_the_end_of_a_long_output_is_kept_and_never_a_key() {
         text.contains("not shown") && !text.contains("SECRET"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn the_key_of_the_volume_is_not_told_whatever_way_a_program_prints_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(dir.path().join("private_key.pem"), key.serialize_pem()).unwrap();
+    let occasion = Occasion {
+        path: dir.path().to_owned(),
+        ..occasion()
+    };
+    let body = key.serialize_pem().lines().nth(1).unwrap().to_owned();
+    for print in [
+        "sed 1d $CERTAGENT_VOLUME/private_key.pem",
+        "sed 1d $CERTAGENT_VOLUME/private_key.pem >&2",
+        "sed 1d $CERTAGENT_VOLUME/private_key.pem; rm $CERTAGENT_VOLUME/private_key.pem",
+    ] {
+        let arguments = ["-c".to_owned(), format!("{print}; exit 1")];
+        let failed = run("/bin/sh", &arguments, LONG, "db", &occasion).await;
+        let text = failed.unwrap_err().to_string();
+        assert!(
+            text.contains("not shown") && !text.contains(&body),
+            "{text}"
+        );
+    }
 }
 
 /// Waits until the process does not run any more.

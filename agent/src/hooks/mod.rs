@@ -6,6 +6,7 @@
 //! which generation they have succeeded is kept with the volume's record: a process that ends
 //! between a rotation and its hooks leaves them to the next one.
 mod exec;
+mod said;
 mod signal;
 mod worker;
 
