@@ -11,7 +11,7 @@ mod signal;
 mod worker;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     fmt,
     path::PathBuf,
     sync::Arc,
@@ -22,7 +22,7 @@ use futures::future::pending;
 use jiff::Timestamp;
 use tokio::{
     sync::watch,
-    task::{JoinHandle, JoinSet},
+    task::{self, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -180,28 +180,37 @@ struct Runner {
 
 impl Runner {
     async fn run(mut self) {
-        let mut targets: BTreeMap<VolumeId, watch::Sender<Target>> = BTreeMap::new();
-        let mut workers = JoinSet::new();
+        let mut workers = Workers::default();
         let mut board = self.board.subscribe();
         loop {
             // Made before the look, so that no change falls between the two.
             let volumes = Arc::clone(&self.volumes);
             let changed = volumes.changed();
             let plan = Arc::clone(&self.plan.borrow_and_update());
-            self.drop_unplanned(&mut targets, &plan);
+            self.drop_unplanned(&mut workers, &plan);
             for (id, hooked) in plan.iter() {
+                // One that is back: never two at once.
+                if workers.is_ending(id) {
+                    continue;
+                }
                 let status = self.volumes.status(id);
                 let target = Target {
                     hooked: hooked.clone(),
                     occasion: status.as_ref().and_then(Occasion::of),
                 };
-                let Some(known) = targets.get(id) else {
+                let Some(known) = workers.at_work.get(id) else {
                     let (sender, receiver) = watch::channel(target);
-                    workers.spawn(self.worker(id).run(receiver));
-                    targets.insert(id.clone(), sender);
+                    let cancel = self.cancel.child_token();
+                    let task = self.worker(id, cancel.clone()).run(receiver);
+                    let started = Started {
+                        task: workers.tasks.spawn(task).id(),
+                        target: sender,
+                        cancel,
+                    };
+                    workers.at_work.insert(id.clone(), started);
                     continue;
                 };
-                known.send_if_modified(|now| {
+                known.target.send_if_modified(|now| {
                     let differs = *now != target;
                     *now = target;
                     differs
@@ -212,46 +221,42 @@ impl Runner {
                 () = async { if has_work { changed.await } else { pending().await } } => {}
                 still = self.plan.changed() => if still.is_err() { break },
                 Ok(()) = board.changed() => self.count(&board.borrow_and_update()),
-                Some(ended) = workers.join_next(), if !workers.is_empty() => {
-                    if let Err(error) = ended {
-                        error!(%error, "the hooks of a workload ended badly");
-                    }
-                }
+                Some(()) = workers.ended() => {}
                 () = self.cancel.cancelled() => break,
             }
         }
         self.cancel.cancelled().await;
         // Each stops what it runs.
-        while workers.join_next().await.is_some() {}
+        while workers.ended().await.is_some() {}
     }
 
-    /// A workload that is gone, or has no hooks any more: its task ends, and nothing is said of it.
-    fn drop_unplanned(
-        &self,
-        targets: &mut BTreeMap<VolumeId, watch::Sender<Target>>,
-        plan: &BTreeMap<VolumeId, Hooked>,
-    ) {
-        let gone: BTreeSet<VolumeId> = targets
-            .keys()
-            .filter(|id| !plan.contains_key(id))
-            .cloned()
-            .collect();
+    /// A workload that is gone, or has no hooks any more: what it runs is killed, and nothing is
+    /// said of it.
+    fn drop_unplanned(&self, workers: &mut Workers, plan: &BTreeMap<VolumeId, Hooked>) {
+        let unplanned = workers
+            .at_work
+            .extract_if(.., |id, _| !plan.contains_key(id));
+        let gone: BTreeMap<VolumeId, Started> = unplanned.collect();
         if gone.is_empty() {
             return;
         }
-        targets.retain(|id, _| !gone.contains(id));
+        for (id, started) in &gone {
+            // Before the board is cleared: nothing that is cancelled writes on it.
+            started.cancel.cancel();
+            workers.ending.insert(started.task, id.clone());
+        }
         self.board
-            .send_modify(|board| board.retain(|id, _| !gone.contains(id)));
+            .send_modify(|board| board.retain(|id, _| !gone.contains_key(id)));
     }
 
-    fn worker(&self, id: &VolumeId) -> Worker {
+    fn worker(&self, id: &VolumeId, cancel: CancellationToken) -> Worker {
         Worker {
             id: id.clone(),
             kept: self.state.volume(id),
             metrics: Arc::clone(&self.metrics),
             clock: Arc::clone(&self.clock),
             board: self.board.clone(),
-            cancel: self.cancel.clone(),
+            cancel,
         }
     }
 
@@ -259,6 +264,42 @@ impl Runner {
         let is_failing = |state: &&HookState| matches!(state, HookState::Failing { .. });
         self.metrics
             .hooks_failing(board.values().filter(is_failing).count());
+    }
+}
+
+/// The tasks of the workloads: of those with hooks, and of those that have none any more and still
+/// stop what they run.
+#[derive(Default)]
+struct Workers {
+    tasks: JoinSet<()>,
+    at_work: BTreeMap<VolumeId, Started>,
+    ending: HashMap<task::Id, VolumeId>,
+}
+
+/// The task of one workload.
+struct Started {
+    task: task::Id,
+    target: watch::Sender<Target>,
+    cancel: CancellationToken,
+}
+
+impl Workers {
+    fn is_ending(&self, id: &VolumeId) -> bool {
+        self.ending.values().any(|ending| ending == id)
+    }
+
+    /// Waits until one has ended. None if there is none.
+    async fn ended(&mut self) -> Option<()> {
+        let ended = self.tasks.join_next_with_id().await?;
+        let task = match ended {
+            Ok((task, ())) => task,
+            Err(error) => {
+                error!(%error, "the hooks of a workload ended badly");
+                error.id()
+            }
+        };
+        self.ending.remove(&task);
+        Some(())
     }
 }
 

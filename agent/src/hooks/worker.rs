@@ -172,6 +172,10 @@ impl Worker {
 
     fn tell(&self, state: HookState) {
         self.board.send_if_modified(|board| {
+            // Whoever cancels clears the board after that.
+            if self.cancel.is_cancelled() {
+                return false;
+            }
             let differs = board.get(&self.id) != Some(&state);
             board.insert(self.id.clone(), state);
             differs

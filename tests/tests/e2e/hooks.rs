@@ -212,3 +212,38 @@ async fn once_waits_for_the_hooks_and_fails_with_one() {
     assert_eq!(told(&lab, "a").len(), 1);
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_workload_that_is_removed_while_its_hook_runs_is_rid_of_it_and_one_copy_runs_when_it_is_back()
+ {
+    let lab = Lab::new().await;
+    let script = format!(
+        "echo $$ >> {}; echo no >&2; exec sleep 600",
+        told_in(&lab, "a").display()
+    );
+    write_workload(&lab, "a", &script);
+    lab.write_policy(&an_hour());
+    let agent = lab.agent().await;
+    for runs in 1..=3 {
+        eventually(|| told(&lab, "a").len() == runs).await;
+        // Every earlier copy is gone before the next one starts.
+        let mut pids = told(&lab, "a");
+        let last = pids.pop().unwrap();
+        assert!(pids.iter().all(|pid| !runs_still(pid)), "{pids:?}");
+        assert!(runs_still(&last), "it runs");
+        std::fs::remove_file(lab.config().join("workload-a.yaml")).unwrap();
+        eventually(|| !runs_still(&last)).await;
+        let text = until_failing(&agent, 0).await;
+        assert!(
+            text.contains("certagent_hook_runs_total{result=\"failed\"} 0\n"),
+            "{text}"
+        );
+        write_workload(&lab, "a", &script);
+    }
+    agent.stop().await;
+}
+
+fn runs_still(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
