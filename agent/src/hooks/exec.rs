@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process_group},
+};
 use tokio::{
     process::{Child, Command},
     time::timeout,
@@ -27,9 +30,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Why a program did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExecError {
-    #[error(
-        "{program} cannot be started: {source}; look at its path and mode, and whether the agent's user may run it"
-    )]
+    #[error("{program} cannot be started: {source}; {}", remedy(source))]
     Start { program: String, source: io::Error },
     #[error("{program} ended with {status}{}", said(output.as_deref()))]
     Failed {
@@ -45,6 +46,19 @@ pub(super) enum ExecError {
     },
     #[error("{program} cannot be waited for: {source}")]
     Wait { program: String, source: io::Error },
+}
+
+/// What helps where a program cannot be started: often it is not the program.
+fn remedy(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            "the agent has too many files open: raise its limit (LimitNOFILE of the service, ulimit -n)"
+        }
+        Some(Errno::AGAIN | Errno::NOMEM) => {
+            "there are too many processes, or too little memory: raise the limit (TasksMax and MemoryMax of the service, ulimit -u)"
+        }
+        _ => "look at its path and mode, and whether the agent's user may run it",
+    }
 }
 
 fn said(output: Option<&str>) -> String {

@@ -77,6 +77,29 @@ async fn a_failure_tells_how_the_program_ended_and_what_it_said_on_both_outputs(
     );
 }
 
+#[test]
+fn where_a_limit_is_in_the_way_the_program_is_not_blamed() {
+    for (cause, said) in [
+        (Errno::MFILE, "LimitNOFILE"),
+        (Errno::NFILE, "LimitNOFILE"),
+        (Errno::AGAIN, "TasksMax"),
+        (Errno::NOMEM, "MemoryMax"),
+        (Errno::ACCESS, "path and mode"),
+    ] {
+        let error = ExecError::Start {
+            program: "/bin/true".to_owned(),
+            source: cause.into(),
+        };
+        let text = error.to_string();
+        assert!(text.contains(said), "{text}");
+        assert_eq!(
+            text.contains("path and mode"),
+            cause == Errno::ACCESS,
+            "{text}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_program_that_never_ends_is_killed_with_all_that_it_started() {
     let short = Duration::from_millis(300);

@@ -11,7 +11,7 @@ mod signal;
 mod worker;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     path::PathBuf,
     sync::Arc,
@@ -21,7 +21,7 @@ use certagent_core::config::Hook;
 use futures::future::pending;
 use jiff::Timestamp;
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{self, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,10 @@ use crate::{
     volume::{StateDir, VolumeId},
     volumes::Volumes,
 };
+
+/// So many programs run at once, of all workloads: each takes some open files of the agent's, which
+/// the issuing of certificates needs too.
+const MOST_PROGRAMS: usize = 16;
 
 /// The hooks of one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +134,7 @@ impl Hooks {
             metrics,
             clock,
             board,
+            slots: Arc::new(Semaphore::new(MOST_PROGRAMS)),
             cancel,
         };
         (hooks, tokio::spawn(runner.run()))
@@ -175,6 +180,7 @@ struct Runner {
     metrics: Arc<Metrics>,
     clock: SharedClock,
     board: Board,
+    slots: Arc<Semaphore>,
     cancel: CancellationToken,
 }
 
@@ -233,20 +239,20 @@ impl Runner {
     /// A workload that is gone, or has no hooks any more: what it runs is killed, and nothing is
     /// said of it.
     fn drop_unplanned(&self, workers: &mut Workers, plan: &BTreeMap<VolumeId, Hooked>) {
-        let unplanned = workers
-            .at_work
-            .extract_if(.., |id, _| !plan.contains_key(id));
-        let gone: BTreeMap<VolumeId, Started> = unplanned.collect();
+        let unplanned = workers.at_work.keys().filter(|id| !plan.contains_key(id));
+        let gone: BTreeSet<VolumeId> = unplanned.cloned().collect();
         if gone.is_empty() {
             return;
         }
-        for (id, started) in &gone {
-            // Before the board is cleared: nothing that is cancelled writes on it.
-            started.cancel.cancel();
-            workers.ending.insert(started.task, id.clone());
+        for id in &gone {
+            if let Some(started) = workers.at_work.remove(id) {
+                // Before the board is cleared: nothing that is cancelled writes on it.
+                started.cancel.cancel();
+                workers.ending.insert(started.task, id.clone());
+            }
         }
         self.board
-            .send_modify(|board| board.retain(|id, _| !gone.contains_key(id)));
+            .send_modify(|board| board.retain(|id, _| !gone.contains(id)));
     }
 
     fn worker(&self, id: &VolumeId, cancel: CancellationToken) -> Worker {
@@ -256,6 +262,7 @@ impl Runner {
             metrics: Arc::clone(&self.metrics),
             clock: Arc::clone(&self.clock),
             board: self.board.clone(),
+            slots: Arc::clone(&self.slots),
             cancel,
         }
     }

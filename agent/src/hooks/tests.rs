@@ -20,6 +20,7 @@ struct Site {
     state: Arc<StateDir>,
     clock: ManualClock,
     metrics: Arc<Metrics>,
+    slots: Arc<Semaphore>,
 }
 
 /// A worker at work.
@@ -38,6 +39,7 @@ impl Site {
             state: Arc::new(state),
             clock: ManualClock::new("2026-11-21T12:00:00Z".parse().unwrap()),
             metrics: Arc::new(Metrics::default()),
+            slots: Arc::new(Semaphore::new(MOST_PROGRAMS)),
             dir,
         }
     }
@@ -84,17 +86,22 @@ impl Site {
         self.state.volume(&Self::id()).load_hooks().unwrap()
     }
 
-    fn start(&self, hooks: &[Hook], generation: &str) -> Running {
-        let (target, receiver) = watch::channel(target(hooks, generation));
-        let (board, cancel) = (Board::default(), CancellationToken::new());
-        let worker = Worker {
+    fn worker(&self, board: &Board, cancel: &CancellationToken) -> Worker {
+        Worker {
             id: Self::id(),
             kept: self.state.volume(&Self::id()),
             metrics: Arc::clone(&self.metrics),
             clock: Arc::new(self.clock.clone()),
             board: board.clone(),
+            slots: Arc::clone(&self.slots),
             cancel: cancel.clone(),
-        };
+        }
+    }
+
+    fn start(&self, hooks: &[Hook], generation: &str) -> Running {
+        let (target, receiver) = watch::channel(target(hooks, generation));
+        let (board, cancel) = (Board::default(), CancellationToken::new());
+        let worker = self.worker(&board, &cancel);
         Running {
             target,
             board: board.subscribe(),
@@ -159,7 +166,7 @@ impl Running {
 async fn eventually(wanted: impl Fn() -> bool) {
     tokio::time::timeout(GUARD, async {
         while !wanted() {
-            tokio::task::yield_now().await;
+            task::yield_now().await;
         }
     })
     .await
@@ -276,6 +283,43 @@ async fn a_newer_generation_takes_the_place_of_a_retry_and_so_do_corrected_hooks
     running.stop().await;
     assert_eq!(site.told("one"), [FIRST, SECOND]);
     assert_eq!(site.told("three"), [SECOND]);
+}
+
+#[tokio::test]
+async fn a_program_waits_for_its_turn_and_a_signal_does_not() {
+    let site = Site::new();
+    let all = u32::try_from(MOST_PROGRAMS).unwrap();
+    let taken = Arc::clone(&site.slots).acquire_many_owned(all).await;
+    let absent = Hook::Signal {
+        pid_file: site.path("no.pid").to_str().unwrap().to_owned(),
+        signal: certagent_core::config::HookSignal::Hup,
+    };
+    let mut running = site.start(&[absent, site.hook("one")], FIRST);
+    eventually(|| {
+        let text = site.metrics.render(&[], site.clock.now()).unwrap();
+        text.contains("certagent_hook_runs_total{result=\"failed\"} 1")
+    })
+    .await;
+    assert!(site.told("one").is_empty());
+    drop(taken);
+    running.failing(FIRST).await;
+    eventually(|| site.told("one").len() == 1).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_is_cancelled_writes_nothing_on_the_board_any_more() {
+    let site = Site::new();
+    let (board, cancel) = (Board::default(), CancellationToken::new());
+    let worker = site.worker(&board, &cancel);
+    let state = HookState::Done {
+        generation: FIRST.to_owned(),
+    };
+    worker.tell(state.clone());
+    assert_eq!(board.send_replace(BTreeMap::new()).len(), 1);
+    cancel.cancel();
+    worker.tell(state);
+    assert!(board.borrow().is_empty());
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use certagent_core::{backoff, config::Hook, rotation};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -28,6 +28,8 @@ pub(super) struct Worker {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: SharedClock,
     pub(super) board: Board,
+    /// One for each program that may run now.
+    pub(super) slots: Arc<Semaphore>,
     pub(super) cancel: CancellationToken,
 }
 
@@ -119,7 +121,7 @@ impl Worker {
             let Some(hook) = round.hooks.get(place) else {
                 continue;
             };
-            let ran = run(hook, workload, occasion).await;
+            let ran = self.run_hook(hook, workload, occasion).await;
             self.metrics.hook_ran(ran.is_ok());
             match ran {
                 Ok(said) => info!(workload, hook = %name(hook), generation = occasion.generation,
@@ -170,7 +172,7 @@ impl Worker {
         })
     }
 
-    fn tell(&self, state: HookState) {
+    pub(super) fn tell(&self, state: HookState) {
         self.board.send_if_modified(|board| {
             // Whoever cancels clears the board after that.
             if self.cancel.is_cancelled() {
@@ -181,20 +183,33 @@ impl Worker {
             differs
         });
     }
-}
 
-/// Runs one hook. Gives what a program said, or what went wrong.
-async fn run(hook: &Hook, workload: &str, occasion: &Occasion) -> Result<Option<String>, String> {
-    match hook {
-        Hook::Exec {
-            program,
-            arguments,
-            limit,
-        } => exec::run(program, arguments, *limit, workload, occasion)
-            .await
-            .map_err(|error| error.to_string()),
-        Hook::Signal { pid_file, signal } => signal::send(pid_file.as_ref(), *signal)
-            .map(|()| None)
-            .map_err(|error| error.to_string()),
+    /// Runs one hook. Gives what a program said, or what went wrong.
+    async fn run_hook(
+        &self,
+        hook: &Hook,
+        workload: &str,
+        occasion: &Occasion,
+    ) -> Result<Option<String>, String> {
+        match hook {
+            Hook::Exec {
+                program,
+                arguments,
+                limit,
+            } => {
+                // Its time begins when its turn has come.
+                let _slot = self
+                    .slots
+                    .acquire()
+                    .await
+                    .map_err(|error| error.to_string())?;
+                exec::run(program, arguments, *limit, workload, occasion)
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+            Hook::Signal { pid_file, signal } => signal::send(pid_file.as_ref(), *signal)
+                .map(|()| None)
+                .map_err(|error| error.to_string()),
+        }
     }
 }

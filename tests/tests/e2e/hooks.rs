@@ -231,7 +231,7 @@ async fn a_workload_that_is_removed_while_its_hook_runs_is_rid_of_it_and_one_cop
         let last = pids.pop().unwrap();
         assert!(pids.iter().all(|pid| !runs_still(pid)), "{pids:?}");
         assert!(runs_still(&last), "it runs");
-        std::fs::remove_file(lab.config().join("workload-a.yaml")).unwrap();
+        std::fs::remove_file(lab.config_dir().join("workload-a.yaml")).unwrap();
         eventually(|| !runs_still(&last)).await;
         let text = until_failing(&agent, 0).await;
         assert!(
