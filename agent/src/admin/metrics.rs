@@ -191,7 +191,7 @@ impl Metrics {
         );
         registry.register(
             "hooks_failing",
-            "Workloads of which a hook has not succeeded for the generation in place",
+            "Workloads of which a hook has failed and has not succeeded since",
             self.hooks_failing.clone(),
         );
         registry.register(

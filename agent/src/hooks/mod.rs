@@ -90,6 +90,8 @@ pub enum HookState {
         generation: String,
         /// What went wrong, of the first one.
         error: String,
+        /// All have been tried by now: none runs.
+        is_tried: bool,
     },
 }
 
@@ -156,7 +158,10 @@ impl Hooks {
                         continue;
                     };
                     match board.get(id).filter(|now| now.generation() == generation) {
-                        None => waits = true,
+                        None
+                        | Some(HookState::Failing {
+                            is_tried: false, ..
+                        }) => waits = true,
                         Some(HookState::Done { .. }) => {}
                         Some(HookState::Failing { error, .. }) => {
                             failed.push(format!("{}: {error}", hooked.workload));

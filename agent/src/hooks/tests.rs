@@ -147,7 +147,8 @@ impl Running {
     async fn failing(&mut self, generation: &str) -> String {
         let state = self
             .until(|state| {
-                matches!(state, HookState::Failing { .. }) && state.generation() == generation
+                matches!(state, HookState::Failing { is_tried: true, .. })
+                    && state.generation() == generation
             })
             .await;
         match state {
@@ -286,6 +287,62 @@ async fn a_newer_generation_takes_the_place_of_a_retry_and_so_do_corrected_hooks
 }
 
 #[tokio::test]
+async fn a_failure_is_told_while_another_hook_hangs_and_an_edit_ends_that() {
+    let site = Site::new();
+    site.set_broken("one");
+    let hangs = Hook::Exec {
+        program: "/bin/sh".to_owned(),
+        arguments: vec![
+            "-c".to_owned(),
+            format!("echo x >> {}; exec sleep 600", site.path("hangs").display()),
+        ],
+        limit: Duration::from_secs(300),
+    };
+    let hooks = [site.hook("one"), hangs];
+    let mut running = site.start(&hooks, FIRST);
+    let state = running
+        .until(|state| matches!(state, HookState::Failing { .. }))
+        .await;
+    assert!(
+        matches!(
+            state,
+            HookState::Failing {
+                is_tried: false,
+                ..
+            }
+        ),
+        "the other one runs: {state:?}"
+    );
+    let kept = site.record().failing.unwrap();
+    assert_eq!((kept.attempts, &*kept.generation), (1, FIRST));
+    eventually(|| site.told("hangs").len() == 1).await;
+    // A newer generation waits for it.
+    running.target.send_replace(target(&hooks, SECOND));
+    site.repair("one");
+    running
+        .target
+        .send_replace(target(&[site.hook("one")], SECOND));
+    running.done(SECOND).await;
+    assert_eq!(site.told("one"), [FIRST, SECOND]);
+    assert_eq!(site.told("hangs").len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn every_hook_that_failed_is_kept() {
+    let site = Site::new();
+    site.set_broken("one");
+    site.set_broken("three");
+    let hooks = [site.hook("one"), site.hook("two"), site.hook("three")];
+    let mut running = site.start(&hooks, FIRST);
+    running
+        .until(|state| matches!(state, HookState::Failing { is_tried: true, .. }))
+        .await;
+    assert_eq!(site.record().failing.unwrap().others.len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_program_waits_for_its_turn_and_a_signal_does_not() {
     let site = Site::new();
     let all = u32::try_from(MOST_PROGRAMS).unwrap();
@@ -303,7 +360,7 @@ async fn a_program_waits_for_its_turn_and_a_signal_does_not() {
     assert!(site.told("one").is_empty());
     drop(taken);
     running.failing(FIRST).await;
-    eventually(|| site.told("one").len() == 1).await;
+    assert_eq!(site.told("one"), [FIRST]);
     running.stop().await;
 }
 

@@ -1,5 +1,5 @@
 //! The hooks of one workload: one after the other for each generation, and again while one fails.
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use certagent_core::{backoff, config::Hook, rotation};
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use crate::{
     admin::Metrics,
     clock::SharedClock,
     volume::{HookFailure, HookRecord, VolumeId, VolumeState},
+    volumes::brief,
 };
 
 /// What the hooks are, and what they are for.
@@ -39,6 +40,8 @@ struct Round {
     occasion: Occasion,
     /// The places of the hooks that have not succeeded yet.
     left: Vec<usize>,
+    /// What went wrong when they were tried last, by their places.
+    errors: BTreeMap<usize, String>,
     failures: u32,
     since: Timestamp,
     /// Nothing is tried before this moment.
@@ -51,6 +54,7 @@ impl Round {
             hooks: hooks.to_vec(),
             occasion: occasion.clone(),
             left: (0..hooks.len()).collect(),
+            errors: BTreeMap::new(),
             failures: 0,
             since: now,
             not_before: None,
@@ -82,20 +86,35 @@ impl Worker {
                 }
                 Some(occasion) => {
                     let now = self.clock.now();
-                    let round = match &mut round {
+                    let current = match &mut round {
                         Some(round) if round.is_for(&hooked.hooks, &occasion) => round,
                         other => other.insert(Round::new(&hooked.hooks, &occasion, now)),
                     };
-                    if round.not_before.is_none_or(|moment| moment <= now) {
-                        let attempt = self.attempt(round, &hooked.workload, &mut record);
-                        if self.cancel.run_until_cancelled(attempt).await.is_none() {
-                            return;
+                    if current.not_before.is_none_or(|moment| moment <= now) {
+                        let attempt = self.attempt(current, &hooked.workload, &mut record);
+                        let end = tokio::select! {
+                            biased;
+                            () = self.cancel.cancelled() => return,
+                            edit = edited(target.clone(), &hooked.hooks) => Some(edit),
+                            () = attempt => None,
+                        };
+                        match end {
+                            None => {}
+                            Some(Edit::Gone) => return,
+                            Some(Edit::Hooks) => {
+                                info!(
+                                    workload = hooked.workload,
+                                    "onRotate was edited: a hook that ran was ended, and the new ones run"
+                                );
+                                round = None;
+                                continue;
+                            }
                         }
-                        if round.left.is_empty() {
+                        if current.left.is_empty() {
                             continue;
                         }
                     }
-                    round.not_before
+                    current.not_before
                 }
             };
             let wake = async {
@@ -112,49 +131,79 @@ impl Worker {
         }
     }
 
-    /// Runs those hooks of the round that have not succeeded yet, each whatever the others do.
+    /// Runs those hooks of the round that have not succeeded yet, each whatever the others do. What
+    /// becomes of one is told before the next one runs, which may take long.
     async fn attempt(&self, round: &mut Round, workload: &str, record: &mut HookRecord) {
-        let occasion = &round.occasion;
-        let mut failed = Vec::new();
-        let mut first_error = None;
-        for place in std::mem::take(&mut round.left) {
+        let attempt = round.failures.saturating_add(1);
+        let spread = rotation::spread(self.id.as_str(), &attempt.to_string());
+        let wait = backoff::jitter(backoff::first_issue(attempt), spread);
+        let places = std::mem::take(&mut round.left);
+        let last = places.last().copied();
+        for place in places {
             let Some(hook) = round.hooks.get(place) else {
                 continue;
             };
+            let occasion = &round.occasion;
             let ran = self.run_hook(hook, workload, occasion).await;
             self.metrics.hook_ran(ran.is_ok());
             match ran {
-                Ok(said) => info!(workload, hook = %name(hook), generation = occasion.generation,
-                    serial = occasion.serial, output = said.as_deref(), "the hook has succeeded"),
+                Ok(said) => {
+                    info!(workload, hook = %name(hook), generation = occasion.generation,
+                        serial = occasion.serial, output = said.as_deref(), "the hook has succeeded");
+                    round.errors.remove(&place);
+                }
                 Err(error) => {
                     warn!(workload, hook = %name(hook), generation = occasion.generation,
-                        serial = occasion.serial, attempt = round.failures + 1, error,
+                        serial = occasion.serial, attempt, error,
+                        next_try_in = brief(wait),
                         "the hook failed and is tried again; the new certificate stays in place");
-                    failed.push(place);
-                    first_error.get_or_insert_with(|| format!("{}: {error}", name(hook)));
+                    round
+                        .errors
+                        .insert(place, format!("{}: {error}", name(hook)));
+                    round.left.push(place);
                 }
             }
+            let is_last = last == Some(place);
+            if is_last || !round.errors.is_empty() {
+                self.keep(round, workload, record, attempt, is_last);
+            }
         }
-        round.left = failed;
-        let generation = occasion.generation.clone();
-        let state = match first_error {
+        if !round.left.is_empty() {
+            round.failures = attempt;
+            round.not_before = self.clock.now().saturating_add(wait).ok();
+        }
+    }
+
+    /// Keeps and tells how the round stands, at its end or on its way.
+    fn keep(
+        &self,
+        round: &Round,
+        workload: &str,
+        record: &mut HookRecord,
+        attempts: u32,
+        is_tried: bool,
+    ) {
+        let generation = round.occasion.generation.clone();
+        let mut errors = round.errors.values().cloned();
+        let state = match errors.next() {
             None => {
                 record.done = Some(generation.clone());
                 record.failing = None;
                 HookState::Done { generation }
             }
             Some(error) => {
-                round.failures = round.failures.saturating_add(1);
-                let spread = rotation::spread(self.id.as_str(), &round.failures.to_string());
-                let wait = backoff::jitter(backoff::first_issue(round.failures), spread);
-                round.not_before = self.clock.now().saturating_add(wait).ok();
                 record.failing = Some(HookFailure {
                     generation: generation.clone(),
                     since: round.since,
-                    attempts: round.failures,
+                    attempts,
                     error: error.clone(),
+                    others: errors.collect(),
                 });
-                HookState::Failing { generation, error }
+                HookState::Failing {
+                    generation,
+                    error,
+                    is_tried,
+                }
             }
         };
         if let Err(error) = self.kept.save_hooks(record) {
@@ -211,5 +260,21 @@ impl Worker {
                 .map(|()| None)
                 .map_err(|error| error.to_string()),
         }
+    }
+}
+
+/// What interrupts hooks that run.
+enum Edit {
+    /// The workload has none any more.
+    Gone,
+    /// It has others.
+    Hooks,
+}
+
+/// Waits until the workload has other hooks than these. A newer generation waits for them instead.
+async fn edited(mut target: watch::Receiver<Target>, hooks: &[Hook]) -> Edit {
+    match target.wait_for(|now| now.hooked.hooks != hooks).await {
+        Ok(_) => Edit::Hooks,
+        Err(_) => Edit::Gone,
     }
 }

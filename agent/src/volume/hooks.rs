@@ -33,6 +33,9 @@ pub struct HookFailure {
     pub attempts: u32,
     /// Which hook failed, and how: of those that failed last, the first.
     pub error: String,
+    /// The same of the others that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
 }
 
 impl HookRecord {

@@ -479,7 +479,7 @@ impl Volumes {
 }
 
 /// A span as people read it, in whole seconds.
-fn brief(span: SignedDuration) -> String {
+pub(crate) fn brief(span: SignedDuration) -> String {
     let whole = SignedDuration::from_secs(span.as_secs());
     if span.subsec_nanos() > 0 {
         return format!("{:#}", whole.saturating_add(SignedDuration::from_secs(1)));

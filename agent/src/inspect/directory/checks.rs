@@ -237,12 +237,18 @@ impl Inspection<'_> {
         let is_current = |name: &str| current.is_some_and(|current| current.name == name);
         let finding = match (&hooks.failing, hooks.done.as_deref()) {
             (Some(failing), _) if is_current(&failing.generation) => {
+                let errors = std::iter::once(&failing.error).chain(&failing.others);
+                let errors: Vec<_> = errors.map(String::as_str).collect();
+                let subject = match errors.len() {
+                    1 => "a hook of onRotate has".to_owned(),
+                    more => format!("{more} hooks of onRotate have"),
+                };
                 Finding::Warned(clean(&format!(
-                    "a hook of onRotate has failed {} since {}, so a program may still use the \
-                 certificate before: {}",
+                    "{subject} failed {} since {}, so a program may still use the certificate \
+                     before: {}",
                     times(failing.attempts),
                     failing.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    failing.error
+                    errors.join("; ")
                 )))
             }
             (_, Some(done)) if is_current(done) => {

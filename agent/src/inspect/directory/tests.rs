@@ -183,6 +183,7 @@ fn a_hook_that_fails_for_this_generation_is_a_warning_and_nothing_is_said_withou
             since: at("2026-11-20T12:00:01Z"),
             attempts,
             error: "exec /bin/sh: /bin/sh ended with exit status: 1".to_owned(),
+            others: Vec::new(),
         }),
     };
     let report = inspect(failing(GENERATION, 4));
@@ -196,6 +197,14 @@ fn a_hook_that_fails_for_this_generation_is_a_warning_and_nothing_is_said_withou
     ] {
         assert!(text.contains(said), "no {said:?} in {text}");
     }
+    let mut two = failing(GENERATION, 1);
+    two.failing.as_mut().unwrap().others = vec!["exec /bin/no: it is not there".to_owned()];
+    let text = inspect(two).to_text();
+    assert!(
+        text.contains("2 hooks of onRotate have failed once"),
+        "{text}"
+    );
+    assert!(text.contains("status: 1; exec /bin/no: it is"), "{text}");
     let done = HookRecord {
         done: Some(GENERATION.to_owned()),
         failing: None,
