@@ -153,7 +153,7 @@ fn environment(workload: &str, occasion: &Occasion) -> [(&'static str, String); 
     ]
 }
 
-/// A program and those that it has started, killed when this is dropped.
+/// A program and those of its process group, killed when this is dropped.
 struct Group(Option<Pid>);
 
 impl Group {

@@ -3,16 +3,17 @@
 //! A process id in a file may be anybody's by now, and the file may be written by somebody who may
 //! not send signals to whom he likes. So the file must be out of reach of others than its owner, its
 //! owner must be root, the agent's user, or the user of the process, and the process must have said
-//! what it does at the signal: one that has not would be ended by it.
+//! what it does at the signal: one that has not would be ended by it. Where the signal is there to
+//! end it, the process must be older than the file.
 use std::{
-    fs::OpenOptions,
+    fs::{Metadata, OpenOptions},
     io::{self, Read as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use certagent_core::config::HookSignal;
-use procfs::{ProcError, process::Process};
+use procfs::{CurrentSI as _, KernelStats, ProcError, process::Process};
 use rustix::{
     fs::OFlags,
     process::{Pid, Signal, geteuid, kill_process},
@@ -20,6 +21,9 @@ use rustix::{
 
 /// A process id is short; `postmaster.pid` has some lines more.
 const MOST_BYTES: u64 = 4096;
+
+/// A program writes its file after it began. That is known to a second or so, and clocks are set.
+const MARGIN_SECONDS: i64 = 10;
 
 /// Why nobody was signalled.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,16 @@ pub(super) enum SignalError {
         "the pidFile {path} names the process {pid}, which does not run; the program reads the new certificate when it starts"
     )]
     NotRunning { path: PathBuf, pid: i32 },
+    #[error(
+        "the process {pid} of the pidFile {path}, {command}, began {seconds} s after the file was written, so SIG{signal} was not sent: the file is left over from an earlier run, or this machine's clock was set forward since; restart the program"
+    )]
+    Younger {
+        path: PathBuf,
+        pid: i32,
+        command: String,
+        seconds: i64,
+        signal: &'static str,
+    },
     #[error("the process {pid} of the pidFile {path} cannot be looked at: {source}")]
     Unseen {
         path: PathBuf,
@@ -81,11 +95,17 @@ pub(super) enum SignalError {
 
 /// Sends the signal to the process that the file names.
 pub(super) fn send(path: &Path, signal: HookSignal) -> Result<(), SignalError> {
-    let (pid, owner) = read(path)?;
+    let (pid, file) = read(path)?;
+    let owner = file.uid();
     let path = path.to_owned();
     let raw = pid.as_raw_nonzero().get();
-    let status = match Process::new(raw).and_then(|process| process.status()) {
-        Ok(status) => status,
+    let seen = Process::new(raw).and_then(|process| {
+        let (status, stat) = (process.status()?, process.stat()?);
+        // Read each time: it moves when the clock is set.
+        Ok((status, stat, KernelStats::current()?.btime))
+    });
+    let (status, stat, booted) = match seen {
+        Ok(seen) => seen,
         Err(ProcError::NotFound(_)) => return Err(SignalError::NotRunning { path, pid: raw }),
         Err(source) => {
             return Err(SignalError::Unseen {
@@ -95,6 +115,10 @@ pub(super) fn send(path: &Path, signal: HookSignal) -> Result<(), SignalError> {
             });
         }
     };
+    // It has ended, and its parent has not asked for its end yet.
+    if matches!(stat.state, 'Z' | 'X') {
+        return Err(SignalError::NotRunning { path, pid: raw });
+    }
     let user = status.ruid;
     if !may_name(owner, geteuid().as_raw(), user) {
         return Err(SignalError::Foreign {
@@ -115,6 +139,17 @@ pub(super) fn send(path: &Path, signal: HookSignal) -> Result<(), SignalError> {
             signal: signal.as_str(),
         });
     }
+    let began = booted.saturating_add(stat.starttime / procfs::ticks_per_second().max(1));
+    let seconds = younger_by(began, file.mtime());
+    if !must_be_handled(signal) && seconds > MARGIN_SECONDS {
+        return Err(SignalError::Younger {
+            path,
+            pid: raw,
+            command: printable(&status.name),
+            seconds,
+            signal: signal.as_str(),
+        });
+    }
     kill_process(pid, number).map_err(|error| SignalError::Refused {
         path,
         pid: raw,
@@ -129,8 +164,16 @@ fn may_name(owner: u32, agent: u32, user: u32) -> bool {
     [0, agent, user].contains(&owner)
 }
 
-/// The process id in the file, and the file's owner.
-fn read(path: &Path) -> Result<(Pid, u32), SignalError> {
+/// By how many seconds a process that began then is younger than a file written then, both in
+/// seconds since 1970.
+fn younger_by(began: u64, written: i64) -> i64 {
+    i64::try_from(began)
+        .unwrap_or(i64::MAX)
+        .saturating_sub(written)
+}
+
+/// The process id in the file, and what is known of the file.
+fn read(path: &Path) -> Result<(Pid, Metadata), SignalError> {
     let path = path.to_owned();
     // Somebody may have put a link or a pipe there.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -154,15 +197,16 @@ fn read(path: &Path) -> Result<(Pid, u32), SignalError> {
     if mode & 0o022 != 0 {
         return Err(SignalError::Exposed { path, mode });
     }
-    let mut text = String::new();
-    if let Err(source) = file.take(MOST_BYTES).read_to_string(&mut text) {
+    let mut bytes = Vec::new();
+    if let Err(source) = file.take(MOST_BYTES).read_to_end(&mut bytes) {
         return Err(SignalError::Unreadable { path, source });
     }
+    let text = String::from_utf8_lossy(&bytes);
     let first = text.lines().next().unwrap_or_default().trim();
     let is_number = !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit());
     let pid = first.parse().ok().filter(|_| is_number);
     match pid.and_then(Pid::from_raw) {
-        Some(pid) => Ok((pid, metadata.uid())),
+        Some(pid) => Ok((pid, metadata)),
         None => Err(SignalError::NoPid { path }),
     }
 }

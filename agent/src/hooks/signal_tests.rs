@@ -1,4 +1,9 @@
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -49,6 +54,49 @@ fn a_process_that_would_be_ended_by_a_reload_is_left_alone_and_one_that_is_to_en
     // Nobody has that number any more.
     let text = file.refusal();
     assert!(text.contains("which does not run"), "{text}");
+}
+
+#[test]
+fn a_process_that_began_after_the_file_was_written_is_not_ended_by_a_signal_of_it() {
+    let mut child = Command::new("/bin/sleep").arg("600").spawn().unwrap();
+    let file = File::with(&child.id().to_string());
+    let written = SystemTime::now() - Duration::from_secs(3600);
+    let opened = fs::File::options().write(true).open(file.path()).unwrap();
+    opened.set_modified(written).unwrap();
+    for end in [HookSignal::Int, HookSignal::Quit, HookSignal::Term] {
+        let text = send(&file.path(), end).unwrap_err().to_string();
+        assert!(
+            text.contains("after the file was written") && text.contains(end.as_str()),
+            "{text}"
+        );
+    }
+    assert_eq!(child.try_wait().unwrap(), None);
+    opened.set_modified(SystemTime::now()).unwrap();
+    send(&file.path(), HookSignal::Term).unwrap();
+    assert!(!child.wait().unwrap().success());
+}
+
+#[test]
+fn a_process_that_has_ended_and_was_not_waited_for_does_not_run() {
+    let mut child = Command::new("/bin/true").spawn().unwrap();
+    let file = File::with(&child.id().to_string());
+    let stat = format!("/proc/{}/stat", child.id());
+    while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    let text = send(&file.path(), HookSignal::Term)
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("which does not run"), "{text}");
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_file_that_is_not_text_is_no_pid_file() {
+    let file = File::with("");
+    fs::write(file.path(), [0xff, 0xfe, b'1']).unwrap();
+    let text = file.refusal();
+    assert!(text.contains("does not begin with a process id"), "{text}");
 }
 
 #[test]
