@@ -25,14 +25,14 @@ use tokio::{
     task::{self, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use self::worker::{Target, Worker};
 use crate::{
     admin::Metrics,
     clock::SharedClock,
     status::VolumeStatus,
-    volume::{StateDir, VolumeId},
+    volume::{StateDir, VolumeId, VolumeState},
     volumes::Volumes,
 };
 
@@ -232,7 +232,11 @@ impl Runner {
                 () = async { if has_work { changed.await } else { pending().await } } => {}
                 still = self.plan.changed() => if still.is_err() { break },
                 Ok(()) = board.changed() => self.count(&board.borrow_and_update()),
-                Some(()) = workers.ended() => {}
+                Some(ended) = workers.ended() => {
+                    if let Some(id) = ended.filter(|id| !plan.contains_key(id)) {
+                        forget_failure(&self.state.volume(&id));
+                    }
+                }
                 () = self.cancel.cancelled() => break,
             }
         }
@@ -300,8 +304,8 @@ impl Workers {
         self.ending.values().any(|ending| ending == id)
     }
 
-    /// Waits until one has ended. None if there is none.
-    async fn ended(&mut self) -> Option<()> {
+    /// Waits until one has ended, and gives its volume if it was told to. None if there is none.
+    async fn ended(&mut self) -> Option<Option<VolumeId>> {
         let ended = self.tasks.join_next_with_id().await?;
         let task = match ended {
             Ok((task, ())) => task,
@@ -310,8 +314,19 @@ impl Workers {
                 error.id()
             }
         };
-        self.ending.remove(&task);
-        Some(())
+        Some(self.ending.remove(&task))
+    }
+}
+
+/// Nobody tries any more what has failed: nothing is to be said of it.
+fn forget_failure(kept: &VolumeState) {
+    // What cannot be read says nothing either.
+    let Some(mut record) = kept.load_hooks().ok().filter(|now| now.failing.is_some()) else {
+        return;
+    };
+    record.failing = None;
+    if let Err(error) = kept.save_hooks(&record) {
+        warn!(%error, "that hooks which failed are gone could not be kept; inspect may still tell of them");
     }
 }
 

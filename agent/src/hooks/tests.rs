@@ -343,6 +343,22 @@ async fn every_hook_that_failed_is_kept() {
 }
 
 #[tokio::test]
+async fn a_failure_of_hooks_that_are_gone_is_forgotten_and_what_was_done_is_not() {
+    let site = Site::new();
+    let hooks = [site.hook("one")];
+    let mut running = site.start(&hooks, FIRST);
+    running.done(FIRST).await;
+    site.set_broken("one");
+    running.target.send_replace(target(&hooks, SECOND));
+    running.failing(SECOND).await;
+    running.stop().await;
+    assert!(site.record().failing.is_some());
+    forget_failure(&site.state.volume(&Site::id()));
+    assert_eq!(site.record().failing, None);
+    assert_eq!(site.record().done.as_deref(), Some(FIRST));
+}
+
+#[tokio::test]
 async fn a_program_waits_for_its_turn_and_a_signal_does_not() {
     let site = Site::new();
     let all = u32::try_from(MOST_PROGRAMS).unwrap();

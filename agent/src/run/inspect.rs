@@ -301,7 +301,7 @@ fn known(volume: &Path, state_dir: Option<&Path>) -> (Option<RenewalHint>, Distr
     };
     let found = candidates.iter().find_map(|state| {
         let record = StateDir::peek_record(state, &id).ok().flatten()?;
-        let hooks = StateDir::peek_hooks(state, &id).unwrap_or_default();
+        let hooks = StateDir::peek_hooks(state, &id).map_err(|error| error.to_string());
         Some((record, hooks, StateDir::peek_distrust(state)))
     });
     let Some((record, hooks, distrust)) = found else {

@@ -174,6 +174,22 @@ async fn hooks_that_are_added_corrected_and_removed_by_an_edit_change_nothing_el
 }
 
 #[tokio::test]
+async fn nothing_is_said_of_a_hook_that_failed_once_it_is_gone() {
+    let lab = Lab::new().await;
+    lab.write_policy(&an_hour());
+    write_workload(&lab, "a", "exit 1");
+    let agent = lab.agent().await;
+    until_failing(&agent, 1).await;
+    let state = state_of(&lab, &status(&agent.statuses(), "a"));
+    let kept = move || std::fs::read_to_string(state.join("hooks.json")).unwrap_or_default();
+    eventually(|| kept().contains("failing")).await;
+    lab.write_workload("a");
+    eventually(|| !kept().contains("failing")).await;
+    until_failing(&agent, 0).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_renewal_that_fails_runs_no_hook() {
     let lab = Lab::new().await;
     lab.write_policy(&an_hour());

@@ -230,9 +230,23 @@ impl Inspection<'_> {
 
     /// What `onRotate` names has heard of the generation; nothing is said where it names nothing.
     fn hooks(&mut self) {
-        let Some(hooks) = self.renewal.map(|renewal| &renewal.hooks) else {
+        let Some(renewal) = self.renewal else {
+            let why = "only the agent's record says how the hooks of onRotate stand, and there is \
+                       none here: name its --state-dir";
+            self.record(
+                CheckId::Hooks,
+                Finding::Skipped(Skip::Minor, why.to_owned()),
+            );
             return;
         };
+        if let Some(error) = &renewal.hooks_error {
+            self.warned(
+                CheckId::Hooks,
+                &format!("nobody knows whether the hooks of onRotate have succeeded: {error}"),
+            );
+            return;
+        }
+        let hooks = &renewal.hooks;
         let current = self.evidence.generation.as_ref();
         let is_current = |name: &str| current.is_some_and(|current| current.name == name);
         let finding = match (&hooks.failing, hooks.done.as_deref()) {

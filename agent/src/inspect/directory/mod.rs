@@ -50,6 +50,8 @@ pub(crate) struct RenewalHint {
     pub(crate) hooks: HookRecord,
     /// The names that are asked for now, where the certificate has others.
     pub(crate) asked_names: Option<SubjectNames>,
+    /// Why that cannot be read, if so.
+    pub(crate) hooks_error: Option<String>,
 }
 
 impl RenewalHint {
@@ -64,12 +66,21 @@ impl RenewalHint {
             window_percentage: record.rotation_window_percentage,
             hooks: HookRecord::default(),
             asked_names: record.asked_names.clone(),
+            hooks_error: None,
         })
     }
 
-    /// The same with what is known of the hooks.
-    pub(crate) fn with_hooks(self, hooks: HookRecord) -> Self {
-        Self { hooks, ..self }
+    /// The same with what is known of the hooks, or why it cannot be read.
+    pub(crate) fn with_hooks(self, hooks: Result<HookRecord, String>) -> Self {
+        let (hooks, hooks_error) = match hooks {
+            Ok(hooks) => (hooks, None),
+            Err(error) => (HookRecord::default(), Some(error)),
+        };
+        Self {
+            hooks,
+            hooks_error,
+            ..self
+        }
     }
 
     /// When the certificate will be renewed, if its path lasts until `not_after`.

@@ -45,6 +45,7 @@ fn hint(serial: &str) -> RenewalHint {
         window_percentage: 50,
         hooks: HookRecord::default(),
         asked_names: None,
+        hooks_error: None,
     }
 }
 
@@ -175,7 +176,8 @@ fn a_tenth_of_the_life_left_is_a_warning_and_a_moment_before_it_is_not() {
 #[test]
 fn a_hook_that_fails_for_this_generation_is_a_warning_and_nothing_is_said_without_hooks() {
     let volume = Volume::swapped(&contents());
-    let inspect = |hooks: HookRecord| volume.inspect(NOON, Some(&hint("c0ffee").with_hooks(hooks)));
+    let inspect =
+        |hooks: HookRecord| volume.inspect(NOON, Some(&hint("c0ffee").with_hooks(Ok(hooks))));
     let failing = |generation: &str, attempts| HookRecord {
         done: Some("..2026_11_19_12_00_00.000000001".to_owned()),
         failing: Some(HookFailure {
@@ -218,6 +220,20 @@ fn a_hook_that_fails_for_this_generation_is_a_warning_and_nothing_is_said_withou
     }
     let told = |hooks| inspect(hooks).to_json().contains("\"hooks\"");
     assert!(!told(HookRecord::default()) && told(failing(GENERATION, 1)));
+}
+
+#[test]
+fn what_cannot_be_known_of_the_hooks_is_said() {
+    let volume = Volume::swapped(&contents());
+    let torn = hint("c0ffee").with_hooks(Err("hooks.json: EOF".to_owned()));
+    let report = volume.inspect(NOON, Some(&torn));
+    expect(&report, Verdict::Warning, CheckId::Hooks);
+    assert!(report.to_text().contains("hooks.json: EOF"));
+
+    let report = volume.inspect(NOON, None);
+    assert_eq!(report.verdict(), Verdict::Healthy);
+    let text = report.to_text();
+    assert!(text.contains("name its --state-dir"), "{text}");
 }
 
 #[test]
