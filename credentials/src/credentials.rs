@@ -72,9 +72,11 @@ impl Credentials {
 
     /// Opens a directory with other settings than [`Credentials::open`].
     pub fn builder(directory: impl Into<PathBuf>) -> Builder {
+        let directory = directory.into();
         Builder {
             around: Around {
-                directory: directory.into(),
+                // The program may go elsewhere later.
+                directory: std::path::absolute(&directory).unwrap_or(directory),
                 clock: Arc::new(now),
                 on_event: None,
                 #[cfg(feature = "rustls")]
@@ -150,9 +152,12 @@ impl Builder {
         self
     }
 
-    /// Hears of everything that happens, on the thread that reloads: it must not block for long.
-    /// One that panics is asked again at the next event. One that owns a clone of the credentials
-    /// keeps them alive for ever.
+    /// Hears of everything that happens, one event after the other. It must not block: it is called on
+    /// the thread that reloads, on that of whoever calls [`Credentials::reload`], and of a refused peer
+    /// on that of the handshake, which may be an async runtime's. (To hand events on, use a channel that
+    /// never waits.) One that panics is asked again at the next event. One that owns a clone of the
+    /// credentials keeps them alive for ever. One that calls [`Credentials::reload`] is not told of that
+    /// call's failure, which it has in its hands.
     pub fn on_event(mut self, on_event: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.around.on_event = Some(Box::new(on_event) as OnEvent);
         self
@@ -169,7 +174,7 @@ impl Builder {
     /// ([`CryptoProvider::get_default`](::rustls::crypto::CryptoProvider::get_default)) at the time
     /// of the first configuration.
     #[cfg(feature = "rustls")]
-    pub fn crypto_provider(self, provider: Arc<::rustls::crypto::CryptoProvider>) -> Self {
+    pub fn crypto_provider(mut self, provider: Arc<::rustls::crypto::CryptoProvider>) -> Self {
         self.around.tls.choose(provider);
         self
     }

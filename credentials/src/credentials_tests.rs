@@ -93,6 +93,77 @@ fn what_is_opened_is_current_and_fresh() {
     assert!(text.contains("cart") && !text.contains("PRIVATE"), "{text}");
 }
 
+#[test]
+fn what_no_peer_would_accept_never_replaces_what_is_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Authority::new("example.org");
+    let good = home.issue(ID);
+    good.write(dir.path());
+    let credentials = builder(dir.path()).open().unwrap();
+    let sign = rcgen::KeyUsagePurpose::KeyCertSign;
+    for (bad, expected) in [
+        (
+            home.issue_bent(ID, |leaf| leaf.key_usages.push(sign)),
+            "keyCertSign",
+        ),
+        (
+            home.issue_bent(ID, |leaf| {
+                leaf.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            }),
+            "CA",
+        ),
+        (
+            home.issue_bent(ID, |leaf| {
+                leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+            }),
+            "clientAuth",
+        ),
+        (
+            home.issue_bent(ID, |leaf| {
+                leaf.not_before = rcgen::date_time_ymd(2026, 11, 30);
+            }),
+            "valid from",
+        ),
+    ] {
+        bad.write(dir.path());
+        let error = credentials.reload().unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+        assert_eq!(serial(&credentials), good.serial());
+        assert!(matches!(credentials.health(), Health::Stale { .. }));
+        assert!(builder(dir.path()).open().is_err(), "{expected}");
+    }
+}
+
+#[test]
+fn whoever_reloads_when_told_of_a_failure_is_not_told_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    credential().write(dir.path());
+    let slot: Arc<Mutex<Option<Credentials>>> = Arc::default();
+    let (tell, told) = mpsc::channel();
+    let (held, tell) = (Arc::clone(&slot), Mutex::new(tell));
+    let credentials = builder(dir.path())
+        .on_event(move |event| {
+            let again = held.lock().unwrap().clone();
+            let result = again.map(|it| it.reload().is_ok());
+            drop(tell.lock().unwrap().send((event.clone(), result)));
+        })
+        .open()
+        .unwrap();
+    *slot.lock().unwrap() = Some(credentials.clone());
+    std::fs::remove_file(dir.path().join("private_key.pem")).unwrap();
+    assert!(credentials.reload().is_err());
+    let (event, result) = told.recv_timeout(GUARD).unwrap();
+    assert!(matches!(event, Event::Failed { .. }), "{event:?}");
+    assert_eq!(result, Some(false));
+    let new = credential();
+    new.write(dir.path());
+    assert!(credentials.reload().is_ok());
+    while serial(&credentials) != new.serial() {
+        drop(told.recv_timeout(GUARD).unwrap());
+    }
+    *slot.lock().unwrap() = None;
+}
+
 #[cfg(unix)]
 #[test]
 fn a_swap_is_noticed_by_itself_and_told_to_subscribers_and_by_events() {
@@ -394,7 +465,7 @@ fn what_cannot_be_opened_says_which_file_and_why() {
         ),
         (
             bend(&|c| c.bundles.clone_from(&unknown)),
-            &["trust_bundles.json", "unknown \"use\""],
+            &["trust_bundles.json", "name different roots"],
         ),
         (
             bend(&|c| c.certificates.clear()),

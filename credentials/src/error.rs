@@ -251,6 +251,30 @@ pub enum Error {
         /// Its end.
         not_after: Timestamp,
     },
+    /// The certificate has not begun.
+    #[error(
+        "the certificate of {spiffe_id} in {directory} is valid from {not_before} on: this machine's clock is behind that of whatever writes this directory"
+    )]
+    NotYetValid {
+        /// The directory.
+        directory: PathBuf,
+        /// Whose certificate.
+        spiffe_id: Box<SpiffeId>,
+        /// Its start.
+        not_before: Timestamp,
+    },
+    /// The certificate is none that peers accept.
+    #[error(
+        "the certificate of {spiffe_id} in {directory} is no X.509-SVID, so no peer would accept it: {reason}; look at what writes this directory, and at the CA pool's baseline values"
+    )]
+    NotAnSvid {
+        /// The directory.
+        directory: PathBuf,
+        /// Whose certificate.
+        spiffe_id: Box<SpiffeId>,
+        /// The rule that it breaks.
+        reason: LeafError,
+    },
     /// The thread that reloads cannot be started.
     #[error("the thread that reloads credentials cannot be started: {source}")]
     Thread {

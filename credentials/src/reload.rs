@@ -1,13 +1,16 @@
 //! What is in use, and how it is replaced.
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
+    thread::{self, ThreadId},
 };
 
+use certagent_svid::leaf;
 use jiff::Timestamp;
 
 use crate::{
@@ -28,6 +31,20 @@ pub(crate) struct Shared {
     state: RwLock<State>,
     expiry_told: AtomicBool,
     hub: Arc<Hub>,
+    news: News,
+}
+
+/// Events that are to be told, one after the other, whichever threads they come from.
+#[derive(Default)]
+struct News {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    /// The thread that tells them now.
+    teller: Option<ThreadId>,
 }
 
 /// What the application gave.
@@ -63,12 +80,28 @@ impl Around {
     pub(crate) fn look(&self, in_use: Option<&Snapshot>) -> Result<Snapshot, Error> {
         let snapshot = read(&self.directory)?;
         let now = (self.clock)();
+        let spiffe_id = || Box::new(snapshot.spiffe_id().clone());
+        let leaf_of = snapshot.chain().leaf();
+        if let Err(reason) = leaf::svid(leaf_of) {
+            return Err(Error::NotAnSvid {
+                directory: self.directory.clone(),
+                spiffe_id: spiffe_id(),
+                reason,
+            });
+        }
+        if now < leaf_of.not_before() {
+            return Err(Error::NotYetValid {
+                directory: self.directory.clone(),
+                spiffe_id: spiffe_id(),
+                not_before: leaf_of.not_before(),
+            });
+        }
         // With nothing better in use, even an expired one is taken over: its roots may be newer.
         let better = in_use.is_none_or(|in_use| now <= in_use.not_after());
         if now > snapshot.not_after() && better {
             return Err(Error::Expired {
                 directory: self.directory.clone(),
-                spiffe_id: Box::new(snapshot.spiffe_id().clone()),
+                spiffe_id: spiffe_id(),
                 not_after: snapshot.not_after(),
             });
         }
@@ -105,6 +138,22 @@ impl Around {
     }
 }
 
+impl News {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next event; with none left, nobody tells any more.
+    fn next(&self) -> Option<Event> {
+        let mut waiting = self.lock();
+        let next = waiting.events.pop_front();
+        if next.is_none() {
+            waiting.teller = None;
+        }
+        next
+    }
+}
+
 impl Shared {
     pub(crate) fn new(around: Around, first: Current) -> Self {
         Self {
@@ -116,6 +165,7 @@ impl Shared {
             }),
             expiry_told: AtomicBool::new(false),
             hub: Arc::default(),
+            news: News::default(),
         }
     }
 
@@ -172,12 +222,29 @@ impl Shared {
             }
         };
         events.extend(self.expiry());
-        // An application may ask for a reload while it is told of one.
         drop(turn);
-        for event in events {
+        self.tell(events);
+        result
+    }
+
+    /// Tells what has happened, after all that has happened before. An application may ask for a
+    /// reload while it is told of one; of the failure of that it is not told again, for the answer to
+    /// that might be another reload.
+    pub(crate) fn tell(&self, events: Vec<Event>) {
+        {
+            let mut waiting = self.news.lock();
+            let is_nested = waiting.teller == Some(thread::current().id());
+            let told = events.into_iter();
+            let told = told.filter(|event| !(is_nested && matches!(event, Event::Failed { .. })));
+            waiting.events.extend(told);
+            if waiting.teller.is_some() {
+                return;
+            }
+            waiting.teller = Some(thread::current().id());
+        }
+        while let Some(event) = self.news.next() {
             self.around.tell(&event);
         }
-        result
     }
 
     /// What is in the directory, if it is not what is in use.

@@ -14,6 +14,9 @@ use crate::reload::Shared;
 /// How soon a directory that could not be used is tried again, whether or not it changed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// So long after a change the directory is looked at: once for all changes within it.
+const SETTLE: Duration = Duration::from_millis(20);
+
 /// Wakes the thread. The last clone of the credentials stops it.
 #[derive(Default)]
 pub(crate) struct Signal {
@@ -82,6 +85,10 @@ fn run(shared: &Shared, signal: &Arc<Signal>, poll: Duration) {
         let flags = signal.wait(pause);
         if flags.stop {
             break;
+        }
+        if flags.changed {
+            // A generation is many changes, and somebody may write here all the time.
+            thread::sleep(SETTLE);
         }
         if flags.lost {
             watch = Watch::default();

@@ -32,8 +32,15 @@ pub enum BundleMapError {
         bytes: usize,
     },
     /// It is not JSON of the right shape.
-    #[error("the bundle map is not the JSON that the SPIFFE standard asks for: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error("the bundle map is not the JSON that the SPIFFE standard asks for: {reason}")]
+    Json {
+        /// What is wrong, and where.
+        reason: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
     /// A name is not a trust domain.
     #[error("\"{name}\" is not the name of a trust domain")]
     TrustDomain {
@@ -62,13 +69,21 @@ pub enum BundleMapError {
     },
 }
 
+impl From<serde_json::Error> for BundleMapError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json {
+            // It quotes what stands there, which may be a key in a wrong place.
+            reason: printable(&error.to_string()),
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
 /// What is wrong with a key of a map.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyProblem {
-    /// `use` is neither `x509-svid` nor `jwt-svid`.
-    #[error("has an unknown \"use\"")]
-    Use,
     /// `x5c` holds no or several certificates.
     #[error("must have exactly one certificate in \"x5c\", and has {0}")]
     Count(usize),
@@ -100,8 +115,9 @@ struct Bundle {
 
 #[derive(Serialize, Deserialize)]
 struct Key {
+    #[serde(default)]
     kty: String,
-    #[serde(rename = "use")]
+    #[serde(default, rename = "use")]
     purpose: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crv: Option<String>,
@@ -146,8 +162,9 @@ pub fn render(
     Ok(text)
 }
 
-/// Reads a map. JWT keys are passed over; a domain named twice is refused, as is anything that
-/// is not exactly one CA certificate a key.
+/// Reads a map. Keys that are not for X.509-SVIDs are passed over, and those of a kind that is not known and
+/// without a certificate; a
+/// domain named twice is refused, as is any other key that is not exactly one CA certificate.
 pub fn parse(json: &[u8]) -> Result<TrustBundles, BundleMapError> {
     Ok(parse_with_sequences(json)?.0)
 }
@@ -198,10 +215,12 @@ fn trust_domain(name: &str) -> Result<TrustDomain, BundleMapError> {
 }
 
 fn root(key: &Key) -> Result<Option<Certificate>, KeyProblem> {
-    match key.purpose.as_str() {
-        "x509-svid" => {}
-        "jwt-svid" => return Ok(None),
-        _ => return Err(KeyProblem::Use),
+    // As the standard wants it (SPIFFE Trust Domain and Bundle, 4.2): what is not known yet must not
+    // keep a reader from the rest. Of a kind of key that is not known the certificate speaks, if there
+    // is one.
+    let is_of_known_kind = matches!(key.kty.as_str(), "EC" | "RSA");
+    if key.purpose != "x509-svid" || (!is_of_known_kind && key.x5c.is_empty()) {
+        return Ok(None);
     }
     certificate(&key.x5c).map(Some)
 }
@@ -264,6 +283,9 @@ fn key(bundle: &TrustBundle, root: &Certificate) -> Result<Key, BundleMapError> 
 }
 
 fn printable(name: &str) -> String {
+    if name.contains("PRIVATE KEY") {
+        return "(a private key, not shown)".to_owned();
+    }
     name.chars()
         .take(255)
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })

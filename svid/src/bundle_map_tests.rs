@@ -198,19 +198,18 @@ fn what_is_not_json_of_the_right_shape_is_refused() {
         "{}",
         r#"{"trust_domains":[]}"#,
         r#"{"trust_domains":{"example.org":{}}}"#,
-        r#"{"trust_domains":{"example.org":{"keys":[{"kty":"EC"}]}}}"#,
         r#"{"trust_domains":{"example.org":{"keys":[],"spiffe_sequence":-1}}}"#,
         r#"{"trust_domains":{}} x"#,
     ] {
         assert!(
-            matches!(parse(text.as_bytes()), Err(BundleMapError::Json(_))),
+            matches!(parse(text.as_bytes()), Err(BundleMapError::Json { .. })),
             "{text}"
         );
     }
     let deep = "[".repeat(100_000);
     assert!(matches!(
         parse(deep.as_bytes()),
-        Err(BundleMapError::Json(_))
+        Err(BundleMapError::Json { .. })
     ));
 }
 
@@ -218,7 +217,7 @@ fn what_is_not_json_of_the_right_shape_is_refused() {
 fn a_domain_that_is_named_twice_is_refused() {
     let text = r#"{"trust_domains":{"example.org":{"keys":[]},"example.org":{"keys":[]}}}"#;
     let error = parse(text.as_bytes()).unwrap_err();
-    assert!(matches!(error, BundleMapError::Json(_)));
+    assert!(matches!(error, BundleMapError::Json { .. }));
     assert!(
         error.to_string().contains("example.org is named twice"),
         "{error}"
@@ -247,11 +246,32 @@ fn a_name_that_is_no_trust_domain_is_refused_in_printable_form() {
 }
 
 #[test]
-fn a_key_of_unknown_use_is_refused() {
-    assert_eq!(
-        problem(&json!({"kty": "EC", "use": "sig"})),
-        KeyProblem::Use
-    );
+fn a_key_of_unknown_use_or_kind_is_passed_over() {
+    let one = STANDARD.encode(Ca::root("Root").certificate.der());
+    for key in [
+        json!({"kty": "EC", "use": "sig", "x5c": [one]}),
+        json!({"kty": "EC", "x5c": [one]}),
+        json!({"kty": "ML-DSA", "use": "x509-svid"}),
+        json!({"use": "x509-svid"}),
+    ] {
+        let map =
+            json!({"trust_domains": {"td.example": {"keys": [key, x509_key(&json!([one]))]}}});
+        let bundles = parse(map.to_string().as_bytes()).unwrap();
+        let domain = TrustDomain::new("td.example").unwrap();
+        assert_eq!(bundles.get(&domain).unwrap().roots().len(), 1, "{key}");
+    }
+}
+
+#[test]
+fn a_key_in_a_wrong_place_is_not_told() {
+    let pem = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----";
+    for map in [
+        json!({"trust_domains": {pem: {"keys": []}}}),
+        json!({"trust_domains": {"td.example": pem}}),
+    ] {
+        let error = parse(map.to_string().as_bytes()).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("SECRET"), "{error}");
+    }
 }
 
 #[test]

@@ -86,11 +86,12 @@ impl Secret {
         let is_separator = |byte: &u8| byte.is_ascii_whitespace() || *byte == b':';
         let solid = text.iter().filter(|byte| !is_separator(byte));
         // The alphabet of URLs is the same but for two characters.
-        let base64 = Zeroizing::new(Vec::from_iter(solid.map(|byte| match byte {
+        let base64 = solid.map(|byte| match byte {
             b'-' => b'+',
             b'_' => b'/',
             other => *other,
-        })));
+        });
+        let base64: Zeroizing<Vec<u8>> = Zeroizing::new(base64.collect());
         let hex = Zeroizing::new(base64.to_ascii_lowercase());
         let knows = |text: &[u8]| {
             text.windows(PIECE).any(|part| {

@@ -1,9 +1,4 @@
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    process::Command,
-    time::{Duration, SystemTime},
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -60,9 +55,11 @@ fn a_process_that_would_be_ended_by_a_reload_is_left_alone_and_one_that_is_to_en
 fn a_process_that_began_after_the_file_was_written_is_not_ended_by_a_signal_of_it() {
     let mut child = Command::new("/bin/sleep").arg("600").spawn().unwrap();
     let file = File::with(&child.id().to_string());
-    let written = SystemTime::now() - Duration::from_secs(3600);
     let opened = fs::File::options().write(true).open(file.path()).unwrap();
-    opened.set_modified(written).unwrap();
+    let written = opened.metadata().unwrap().modified().unwrap();
+    opened
+        .set_modified(written - Duration::from_secs(3600))
+        .unwrap();
     for end in [HookSignal::Int, HookSignal::Quit, HookSignal::Term] {
         let text = send(&file.path(), end).unwrap_err().to_string();
         assert!(
@@ -71,7 +68,7 @@ fn a_process_that_began_after_the_file_was_written_is_not_ended_by_a_signal_of_i
         );
     }
     assert_eq!(child.try_wait().unwrap(), None);
-    opened.set_modified(SystemTime::now()).unwrap();
+    opened.set_modified(written).unwrap();
     send(&file.path(), HookSignal::Term).unwrap();
     assert!(!child.wait().unwrap().success());
 }

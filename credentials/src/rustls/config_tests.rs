@@ -178,6 +178,13 @@ fn each_side_refuses_whom_its_rule_does_not_name() {
         matches!(refusal(&error), PeerError::NotAuthorized { .. }),
         "{error}"
     );
+    // As who uses an HTTP client meets it.
+    let wrapped = std::io::Error::other(error);
+    assert!(matches!(
+        PeerError::of(&wrapped),
+        Some(PeerError::NotAuthorized { .. })
+    ));
+    assert!(PeerError::of(&std::io::Error::other("something else")).is_none());
     let strict = Arc::new(pair.client.client_config(nobody).unwrap());
     let error = handshake(&(server, strict)).unwrap_err();
     assert!(

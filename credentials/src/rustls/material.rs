@@ -1,11 +1,13 @@
 //! What a handshake takes from a generation, made once for each.
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     path::Path,
     sync::{Arc, OnceLock},
 };
 
 use certagent_svid::TrustDomain;
+use jiff::Timestamp;
 use rustls::{
     crypto::CryptoProvider,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor},
@@ -23,9 +25,9 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The provider is this one from now on, unless there is one already.
-    pub(crate) fn choose(&self, provider: Arc<CryptoProvider>) {
-        let _first = self.provider.set(provider);
+    /// The provider is this one from now on.
+    pub(crate) fn choose(&mut self, provider: Arc<CryptoProvider>) {
+        self.provider = OnceLock::from(provider);
     }
 
     /// The provider, once there is one.
@@ -64,7 +66,28 @@ fn of_feature() -> Option<Arc<CryptoProvider>> {
 pub(crate) struct Material {
     pub(crate) key: Arc<CertifiedKey>,
     /// By trust domain, and never together.
-    pub(crate) anchors: BTreeMap<TrustDomain, Vec<TrustAnchor<'static>>>,
+    pub(crate) anchors: BTreeMap<TrustDomain, Anchors>,
+}
+
+/// The roots of one trust domain. webpki knows nothing of their dates.
+#[derive(Default)]
+pub(crate) struct Anchors {
+    all: Vec<TrustAnchor<'static>>,
+    /// In the same order: from when to when.
+    dates: Vec<(Timestamp, Timestamp)>,
+}
+
+impl Anchors {
+    /// Those that are valid at `now`.
+    pub(crate) fn at(&self, now: Timestamp) -> Cow<'_, [TrustAnchor<'static>]> {
+        let is_valid = |(from, until): &(Timestamp, Timestamp)| (*from..=*until).contains(&now);
+        if self.dates.iter().all(is_valid) {
+            return Cow::Borrowed(&self.all);
+        }
+        let valid = self.all.iter().zip(&self.dates);
+        let valid = valid.filter(|(_, dates)| is_valid(dates));
+        Cow::Owned(valid.map(|(anchor, _)| anchor.clone()).collect())
+    }
 }
 
 impl Current {
@@ -99,11 +122,14 @@ impl Material {
         let anchors = snapshot.all_bundles().map(|bundle| {
             // A root that the verifier cannot read vouches for nobody. It must not stand in the way
             // of the others.
-            let anchors = bundle.roots().iter().filter_map(|root| {
-                let anchor = anchor_from_trusted_cert(root.der()).ok()?;
-                Some(anchor.to_owned())
-            });
-            (bundle.trust_domain().clone(), anchors.collect())
+            let mut anchors = Anchors::default();
+            for root in bundle.roots() {
+                if let Ok(anchor) = anchor_from_trusted_cert(root.der()) {
+                    anchors.all.push(anchor.to_owned());
+                    anchors.dates.push((root.not_before(), root.not_after()));
+                }
+            }
+            (bundle.trust_domain().clone(), anchors)
         });
         Ok(Self {
             key: Arc::new(key),

@@ -1,19 +1,19 @@
 //! Who the peer is, and why it was refused.
-use std::fmt;
+use std::{fmt, io};
 
-use certagent_svid::{Certificate, CertificateError, SpiffeId, leaf, leaf::LeafError};
+use certagent_svid::{Certificate, SpiffeId, leaf, leaf::LeafError};
 use jiff::Timestamp;
-use rustls::CommonState;
+use rustls::{CertificateError, CommonState};
 
 /// Why a peer was refused. rustls carries it in
-/// [`CertificateError::Other`](rustls::CertificateError::Other); the peer itself is told
+/// [`CertificateError::Other`](rustls::CertificateError::Other), and [`PeerError::of`] finds it; the peer itself is told
 /// `certificate_unknown` and no more.
 #[derive(Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
     /// What it presented does not parse.
     #[error("the peer's certificate cannot be read: {0}")]
-    Certificate(CertificateError),
+    Certificate(certagent_svid::CertificateError),
     /// What it presented is not the certificate of a workload.
     #[error("the peer's certificate is no X.509-SVID: {0}")]
     Svid(LeafError),
@@ -79,6 +79,30 @@ pub enum PeerError {
     /// This side's own credentials cannot be used, so nobody can be verified.
     #[error("the peer cannot be verified: {0}")]
     Own(String),
+}
+
+impl PeerError {
+    /// Why the peer was refused, out of the error of a handshake, of an HTTP client or of tonic: it
+    /// stands below several others, some of which do not name it as their source.
+    pub fn of<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) =
+                error.downcast_ref()
+            {
+                return other.0.downcast_ref();
+            }
+            let inner = error.downcast_ref::<io::Error>();
+            next = match inner.and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
+        }
+        None
+    }
 }
 
 /// The message: rustls shows errors that it does not know in this way.

@@ -62,10 +62,12 @@ impl Verifier {
                 peer,
             });
         };
-        in_time(&leaf, &peer, now)?;
+        let moment = moment(now);
+        in_time(&leaf, &peer, moment)?;
+        let valid = anchors.at(moment);
         let algorithms = self.provider.signature_verification_algorithms.all;
         let verified = EndEntityCert::try_from(end_entity).and_then(|leaf| {
-            leaf.verify_for_usage(algorithms, anchors, intermediates, now, purpose, None, None)
+            leaf.verify_for_usage(algorithms, &valid, intermediates, now, purpose, None, None)
                 .map(drop)
         });
         if let Err(reason) = verified {
@@ -89,12 +91,15 @@ impl Verifier {
     }
 }
 
-/// The leaf's own dates, told with its name. Those of the CAs are the path's.
-fn in_time(leaf: &Certificate, peer: &SpiffeId, now: UnixTime) -> Result<(), PeerError> {
-    let now = i64::try_from(now.as_secs())
+fn moment(now: UnixTime) -> Timestamp {
+    i64::try_from(now.as_secs())
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .unwrap_or(Timestamp::MAX);
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// The leaf's own dates, told with its name. Those of the CAs are the path's.
+fn in_time(leaf: &Certificate, peer: &SpiffeId, now: Timestamp) -> Result<(), PeerError> {
     if now > leaf.not_after() {
         return Err(PeerError::Expired {
             peer: peer.clone(),

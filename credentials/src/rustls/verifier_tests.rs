@@ -143,6 +143,22 @@ fn a_peer_that_is_expired_or_not_valid_yet_is_named() {
 }
 
 #[test]
+fn a_root_that_has_ended_vouches_for_nobody() {
+    let home = Authority::new("example.org");
+    let own = home.issue(ID);
+    // Longer than its root.
+    let peer = home.issue_bent(PEER, |leaf| {
+        leaf.not_after = rcgen::date_time_ymd(2037, 1, 1);
+    });
+    let all = || |_: &SpiffeId| true;
+    assert!(judge_at(&own, all(), &peer, NOW).is_ok());
+    let error = judge_at(&own, all(), &peer, "2036-06-01T00:00:00Z").unwrap_err();
+    assert!(matches!(error, PeerError::Chain { .. }), "{error}");
+    let error = judge_at(&own, all(), &peer, "2036-01-01T00:00:00Z");
+    assert!(error.is_ok(), "at its last moment it does");
+}
+
+#[test]
 fn who_is_not_authorised_is_named_and_so_is_who_refused() {
     let home = Authority::new("example.org");
     let rule = authorize::id("spiffe://example.org/ns/shop/sa/other").unwrap();

@@ -77,13 +77,10 @@ impl Connector {
                 ),
             ),
         };
-        self.credentials
-            .shared()
-            .around
-            .tell(&Event::HandshakeFailed {
-                remote,
-                reason: failed.to_string(),
-            });
+        self.credentials.shared().tell(vec![Event::HandshakeFailed {
+            remote,
+            reason: failed.to_string(),
+        }]);
         Err(failed)
     }
 }

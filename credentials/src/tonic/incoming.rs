@@ -137,13 +137,10 @@ impl Stream for Incoming {
             match done {
                 Ok(Ok(connection)) => return Poll::Ready(Some(Ok(connection))),
                 Ok(Err(Failure { remote, reason })) => {
-                    self.credentials
-                        .shared()
-                        .around
-                        .tell(&Event::HandshakeFailed {
-                            remote: Some(remote),
-                            reason,
-                        });
+                    self.credentials.shared().tell(vec![Event::HandshakeFailed {
+                        remote: Some(remote),
+                        reason,
+                    }]);
                 }
                 // Nobody aborts them while the stream lives.
                 Err(_aborted) => {}

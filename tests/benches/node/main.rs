@@ -11,7 +11,6 @@
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::print_stdout,
     reason = "a benchmark prints, and what fails in it ends it"
 )]

@@ -43,11 +43,9 @@ pub(super) fn bundle_map(
 /// What is wrong with a bundle map, without quoting the file: it may be another one.
 fn bundle_map_problem(error: &BundleMapError) -> String {
     match error {
-        BundleMapError::Json(error) => format!(
-            "not the JSON of a SPIFFE bundle map (line {}, column {})",
-            error.line(),
-            error.column()
-        ),
+        BundleMapError::Json { line, column, .. } => {
+            format!("not the JSON of a SPIFFE bundle map (line {line}, column {column})")
+        }
         BundleMapError::TrustDomain { .. } => {
             "a key of \"trust_domains\" is no trust domain's name".to_owned()
         }
