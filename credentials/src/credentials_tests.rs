@@ -130,7 +130,9 @@ fn what_no_peer_would_accept_never_replaces_what_is_good() {
         assert!(error.contains(expected), "{expected}: {error}");
         assert_eq!(serial(&credentials), good.serial());
         assert!(matches!(credentials.health(), Health::Stale { .. }));
-        assert!(builder(dir.path()).open().is_err(), "{expected}");
+        // Of the last nobody can tell whose clock is wrong, so whoever has nothing takes it.
+        let opened = builder(dir.path()).open();
+        assert_eq!(opened.is_ok(), expected == "valid from", "{expected}");
     }
 }
 

@@ -275,8 +275,8 @@ pub enum Error {
         /// The rule that it breaks.
         reason: LeafError,
     },
-    /// The thread that reloads cannot be started.
-    #[error("the thread that reloads credentials cannot be started: {source}")]
+    /// The thread that reloads cannot be started, or met something that must not happen.
+    #[error("the thread that reloads credentials cannot do its work: {source}")]
     Thread {
         /// What the system said.
         source: io::Error,

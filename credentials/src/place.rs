@@ -21,9 +21,10 @@ fn read_bounded(file: File, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileProb
     if size > limit {
         return Err(FileProblem::TooLarge { limit });
     }
-    // Room for one byte more: a buffer that must grow would leave its old self behind.
+    // Room for one byte more, and no more is read: a buffer that must grow would leave its old self
+    // behind. A file that grows meanwhile is being written, and is read again.
     let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let bound = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1);
     file.take(bound).read_to_end(&mut bytes)?;
     if bytes.len() > limit {
         return Err(FileProblem::TooLarge { limit });

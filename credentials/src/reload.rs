@@ -1,13 +1,13 @@
 //! What is in use, and how it is replaced.
 use std::{
-    collections::VecDeque,
+    cell::Cell,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, ThreadId},
 };
 
 use certagent_svid::leaf;
@@ -31,20 +31,11 @@ pub(crate) struct Shared {
     state: RwLock<State>,
     expiry_told: AtomicBool,
     hub: Arc<Hub>,
-    news: News,
 }
 
-/// Events that are to be told, one after the other, whichever threads they come from.
-#[derive(Default)]
-struct News {
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    events: VecDeque<Event>,
-    /// The thread that tells them now.
-    teller: Option<ThreadId>,
+thread_local! {
+    /// This thread is telling an event.
+    static TELLS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What the application gave.
@@ -89,7 +80,9 @@ impl Around {
                 reason,
             });
         }
-        if now < leaf_of.not_before() {
+        // With nothing good in use, others' clocks may be right.
+        let has_good = in_use.is_some_and(|in_use| now <= in_use.not_after());
+        if has_good && now < leaf_of.not_before() {
             return Err(Error::NotYetValid {
                 directory: self.directory.clone(),
                 spiffe_id: spiffe_id(),
@@ -138,22 +131,6 @@ impl Around {
     }
 }
 
-impl News {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next event; with none left, nobody tells any more.
-    fn next(&self) -> Option<Event> {
-        let mut waiting = self.lock();
-        let next = waiting.events.pop_front();
-        if next.is_none() {
-            waiting.teller = None;
-        }
-        next
-    }
-}
-
 impl Shared {
     pub(crate) fn new(around: Around, first: Current) -> Self {
         Self {
@@ -165,7 +142,6 @@ impl Shared {
             }),
             expiry_told: AtomicBool::new(false),
             hub: Arc::default(),
-            news: News::default(),
         }
     }
 
@@ -227,24 +203,26 @@ impl Shared {
         result
     }
 
-    /// Tells what has happened, after all that has happened before. An application may ask for a
-    /// reload while it is told of one; of the failure of that it is not told again, for the answer to
-    /// that might be another reload.
-    pub(crate) fn tell(&self, events: Vec<Event>) {
-        {
-            let mut waiting = self.news.lock();
-            let is_nested = waiting.teller == Some(thread::current().id());
-            let told = events.into_iter();
-            let told = told.filter(|event| !(is_nested && matches!(event, Event::Failed { .. })));
-            waiting.events.extend(told);
-            if waiting.teller.is_some() {
-                return;
+    /// Tells what has happened. An application may ask for a reload while it is told of something; of
+    /// the failure of that it is not told, for it might answer by another reload.
+    pub(crate) fn tell(&self, events: impl IntoIterator<Item = Event>) {
+        let is_nested = TELLS.replace(true);
+        for event in events {
+            if !(is_nested && matches!(event, Event::Failed { .. })) {
+                self.around.tell(&event);
             }
-            waiting.teller = Some(thread::current().id());
         }
-        while let Some(event) = self.news.next() {
-            self.around.tell(&event);
-        }
+        TELLS.set(is_nested);
+    }
+
+    /// The same as [`Shared::reload`], whatever it comes to: a panic in what the application gave, its
+    /// clock or its provider, is a failure.
+    pub(crate) fn reload_whatever_happens(&self) -> Result<bool, Arc<Error>> {
+        catch_unwind(AssertUnwindSafe(|| self.reload())).unwrap_or_else(|_panic| {
+            let source = io::Error::other("it panicked");
+            let failure = self.bad(Error::Thread { source });
+            Err(failure.error)
+        })
     }
 
     /// What is in the directory, if it is not what is in use.

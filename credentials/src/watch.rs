@@ -78,7 +78,7 @@ fn run(shared: &Shared, signal: &Arc<Signal>, poll: Duration) {
     loop {
         // First the watch, then the look: a change between the two is seen by the one or the other.
         watch.arm(shared.directory(), signal);
-        let pause = match shared.reload() {
+        let pause = match shared.reload_whatever_happens() {
             Ok(_) => poll,
             Err(_told) => RETRY.min(poll),
         };
@@ -89,6 +89,7 @@ fn run(shared: &Shared, signal: &Arc<Signal>, poll: Duration) {
         if flags.changed {
             // A generation is many changes, and somebody may write here all the time.
             thread::sleep(SETTLE);
+            signal.set(|flags| flags.changed = false);
         }
         if flags.lost {
             watch = Watch::default();

@@ -16,7 +16,8 @@ use certagent_core::config::HookSignal;
 use procfs::{CurrentSI as _, KernelStats, ProcError, process::Process};
 use rustix::{
     fs::OFlags,
-    process::{Pid, Signal, geteuid, kill_process},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal},
 };
 
 /// A process id is short; `postmaster.pid` has some lines more.
@@ -99,6 +100,18 @@ pub(super) fn send(path: &Path, signal: HookSignal) -> Result<(), SignalError> {
     let owner = file.uid();
     let path = path.to_owned();
     let raw = pid.as_raw_nonzero().get();
+    let refused = |path, error: Errno| SignalError::Refused {
+        path,
+        pid: raw,
+        signal: signal.as_str(),
+        source: error.into(),
+    };
+    // What is looked at below is what is signalled: the number may be another's in between.
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(Errno::SRCH) => return Err(SignalError::NotRunning { path, pid: raw }),
+        Err(error) => return Err(refused(path, error)),
+    };
     let seen = Process::new(raw).and_then(|process| {
         let (status, stat) = (process.status()?, process.stat()?);
         // Read each time: it moves when the clock is set.
@@ -150,12 +163,7 @@ pub(super) fn send(path: &Path, signal: HookSignal) -> Result<(), SignalError> {
             signal: signal.as_str(),
         });
     }
-    kill_process(pid, number).map_err(|error| SignalError::Refused {
-        path,
-        pid: raw,
-        signal: signal.as_str(),
-        source: error.into(),
-    })
+    pidfd_send_signal(process, number).map_err(|error| refused(path, error))
 }
 
 /// Whether a file of `owner` may say that a process of `user` is signalled by the agent. Who owns the

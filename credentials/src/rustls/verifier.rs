@@ -72,10 +72,18 @@ impl Verifier {
         });
         if let Err(reason) = verified {
             let bundle = current.snapshot.bundle_of(peer.trust_domain());
+            let unusable = bundle
+                .map(|bundle| bundle.roots().len())
+                .unwrap_or_default()
+                .saturating_sub(valid.len());
+            let unusable = match unusable {
+                0 => String::new(),
+                some => format!("; {some} of these roots cannot be used: ended, or not begun"),
+            };
             return Err(PeerError::Chain {
                 issuer: leaf.issuer_text().to_owned(),
                 roots: bundle.map(TrustBundle::describe).unwrap_or_default(),
-                reason: reason.to_string(),
+                reason: format!("{reason}{unusable}"),
                 peer,
             });
         }

@@ -154,6 +154,12 @@ fn a_root_that_has_ended_vouches_for_nobody() {
     assert!(judge_at(&own, all(), &peer, NOW).is_ok());
     let error = judge_at(&own, all(), &peer, "2036-06-01T00:00:00Z").unwrap_err();
     assert!(matches!(error, PeerError::Chain { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("1 of these roots cannot be used: ended"),
+        "{error}"
+    );
     let error = judge_at(&own, all(), &peer, "2036-01-01T00:00:00Z");
     assert!(error.is_ok(), "at its last moment it does");
 }

@@ -77,7 +77,7 @@ impl Connector {
                 ),
             ),
         };
-        self.credentials.shared().tell(vec![Event::HandshakeFailed {
+        self.credentials.shared().tell([Event::HandshakeFailed {
             remote,
             reason: failed.to_string(),
         }]);

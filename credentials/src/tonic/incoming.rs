@@ -137,7 +137,7 @@ impl Stream for Incoming {
             match done {
                 Ok(Ok(connection)) => return Poll::Ready(Some(Ok(connection))),
                 Ok(Err(Failure { remote, reason })) => {
-                    self.credentials.shared().tell(vec![Event::HandshakeFailed {
+                    self.credentials.shared().tell([Event::HandshakeFailed {
                         remote: Some(remote),
                         reason,
                     }]);
