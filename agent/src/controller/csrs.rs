@@ -148,6 +148,14 @@ pub(super) fn is_over(csr: &CertificateSigningRequest) -> bool {
     certificate(csr).is_some() || is(csr, "Denied") || is(csr, "Failed")
 }
 
+/// When it was approved, or else made: nothing can have been asked for before.
+pub(super) fn approved_at(csr: &CertificateSigningRequest) -> Option<Timestamp> {
+    let approved = conditions(csr).iter().find(|one| one.type_ == "Approved");
+    let approved = approved.and_then(|one| one.last_update_time.as_ref());
+    let made = csr.metadata.creation_timestamp.as_ref();
+    approved.or(made).map(|time| time.0)
+}
+
 /// The chain that stands in the object, as PEM.
 pub(super) fn certificate(csr: &CertificateSigningRequest) -> Option<&[u8]> {
     let certificate = csr.status.as_ref()?.certificate.as_ref()?;

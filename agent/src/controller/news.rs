@@ -35,8 +35,10 @@ pub(super) struct Told<'a> {
 #[derive(Default)]
 struct Outage {
     since: Option<Timestamp>,
-    /// Why, once that was told.
-    told: Option<&'static str>,
+    /// When a request waited last.
+    last: Option<Timestamp>,
+    /// Why, each reason once it was told.
+    told: Vec<&'static str>,
 }
 
 /// The longest note of an event, in bytes. An API server takes 1024.
@@ -44,6 +46,9 @@ const LONGEST_NOTE: usize = 1000;
 
 /// Nothing is an outage that is over so soon, or that only some requests meet.
 const LEAST: SignedDuration = SignedDuration::from_secs(10);
+
+/// With nobody waiting for so long, one that is over was not told to be.
+const OVER: SignedDuration = SignedDuration::from_mins(10);
 
 impl News {
     /// `instance` is this process among several that may write.
@@ -89,11 +94,17 @@ impl News {
     pub(super) async fn waiting(&self, reason: &'static str, message: &str, now: Timestamp) {
         {
             let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = outage.last.replace(now);
+            if last.is_none_or(|last| now.duration_since(last) >= OVER) {
+                outage.since = None;
+                outage.told.clear();
+            }
             let since = *outage.since.get_or_insert(now);
             let is_long = now.duration_since(since) >= LEAST;
-            if !is_long || outage.told.replace(reason) == Some(reason) {
+            if !is_long || outage.told.contains(&reason) {
                 return;
             }
+            outage.told.push(reason);
         }
         let note = format!("certificates wait: {message}");
         let told = Told {
@@ -111,7 +122,7 @@ impl News {
             let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *outage)
         };
-        if let Some(reason) = outage.told {
+        if let Some(reason) = outage.told.last() {
             let told = Told {
                 is_warning: false,
                 reason: "SigningAgain",

@@ -148,6 +148,10 @@ impl Progress {
         now: Timestamp,
     ) -> (Option<CaPoolName>, Timestamp) {
         self.asked.retain(|asked| pools.contains(asked));
+        if self.is_open && self.turn.is_none() && self.asked.is_empty() {
+            // An earlier process may have asked it, and named no other.
+            self.turn = pools.first().map(|pool| (pool.clone(), now));
+        }
         let open = || pools.iter().filter(|pool| !self.asked.contains(pool));
         let answers = |pool: &&CaPoolName| !issuer.is_away(pool) || issuer.may_probe(pool);
         let is_away = |(pool, _): &(CaPoolName, Timestamp)| {

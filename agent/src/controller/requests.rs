@@ -1,8 +1,10 @@
 //! Every `CertificateSigningRequest` of our signer: approved or denied, and signed.
 //!
 //! One task follows the objects and keeps nothing of those that are over. Each of the others has a
-//! task of its own, which reads the object anew whenever it has to decide: `decide`.
+//! task of its own, which reads the object anew whenever it has to decide: `decide`. What is said while
+//! it waits is in `wait`.
 mod decide;
+mod wait;
 
 use std::{
     collections::HashMap,
@@ -39,7 +41,7 @@ use super::{
     csrs::{self, Csrs, WriteError},
     facts,
     news::News,
-    progress::{self, Progress},
+    progress::Progress,
     sign::{self, Attempt, Order, Waiting},
 };
 use crate::{
@@ -92,7 +94,7 @@ pub struct Requests {
     rendered: watch::Receiver<TrustBundles>,
     rate: Mutex<RateLimit>,
     /// The trouble with the API server that the log has heard of.
-    told: Mutex<Option<String>>,
+    told: Mutex<Option<(String, Timestamp)>>,
     calls: Semaphore,
     purchases: [Semaphore; Priority::ALL.len()],
     steps: Semaphore,
@@ -237,6 +239,8 @@ impl Requests {
         let mut troubles: u32 = 0;
         let mut turn = None;
         loop {
+            // What changes during the step counts.
+            let marks = self.marks();
             let step = {
                 let _permit = self.steps.acquire().await;
                 // In a place of its own: most wait most of the time, and need none of it then.
@@ -250,7 +254,7 @@ impl Requests {
                 }
                 Err(Again::Hindered(moment)) => {
                     troubles = 0;
-                    self.until(moment).await;
+                    self.until(moment, marks).await;
                 }
                 // Then the rules are asked again: they hold at the moment of signing, not only at
                 // that of approving.
@@ -291,13 +295,17 @@ impl Requests {
         }
     }
 
-    /// The log hears of the same trouble of all requests once.
+    /// The log hears of the same trouble of all requests now and then.
     fn tell(&self, trouble: &Trouble) {
         let text = trouble.explain("the requests, or their pods", "controller.yaml");
+        let now = self.clock.now();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_ref() != Some(&text) {
+        let is_told = told
+            .as_ref()
+            .is_some_and(|(before, at)| *before == text && now.duration_since(*at) < SAY_AGAIN);
+        if !is_told {
             warn!("requests wait: {text}");
-            *told = Some(text);
+            *told = Some((text, now));
         }
     }
 
@@ -313,9 +321,11 @@ impl Requests {
         let mut csr = csr;
         let mut turn = Some(turn);
         loop {
-            let attempt = match progress.bought() {
-                Some(bought) => bought,
-                None => self.attempt(&csr, wanted, progress).await,
+            let attempt = if let Some(bought) = progress.bought() {
+                bought
+            } else {
+                csr = self.announce(csr, progress).await?;
+                self.attempt(&csr, wanted, progress).await
             };
             match attempt {
                 // Whoever comes after a crash has to know which pool may have sold something.
@@ -349,15 +359,16 @@ impl Requests {
                     message,
                     is_abandoned,
                 } => {
-                    if is_abandoned {
-                        self.metrics.abandoned();
-                    }
-                    progress.close();
                     let now = self.clock.now();
                     {
                         let _permit = self.calls.acquire().await;
                         self.csrs.fail(csr, reason, &message, now).await?;
                     }
+                    // Not before it is written: until then the same may come again.
+                    if is_abandoned {
+                        self.metrics.abandoned();
+                    }
+                    progress.close();
                     self.metrics.decided("failed", reason);
                     warn!(csr = wanted.csr_name(), reason, "failed: {message}");
                     return Ok(());
@@ -419,57 +430,6 @@ impl Requests {
     fn count(&self, waiting: &Waiting) {
         if waiting.is_abandoned {
             self.metrics.abandoned();
-        }
-    }
-
-    fn next(&self, waiting: &Waiting, failures: u32, wanted: &Wanted) -> Timestamp {
-        let wait = match waiting.pace {
-            Pace::Backoff => backoff::first_issue(failures).min(LONGEST_PAUSE),
-            Pace::Slow => backoff::hopeless(failures, None),
-        };
-        let wait = backoff::jitter(wait, rotation::spread(wanted.csr_uid(), ""));
-        self.after(waiting.retry_after.map_or(wait, |asked| wait.max(asked)))
-    }
-
-    /// Writes why there is no certificate yet, and which pool is asked next: at first, for another
-    /// reason, for another pool, and now and then.
-    async fn say(
-        &self,
-        csr: CertificateSigningRequest,
-        waiting: &Waiting,
-        progress: &Progress,
-        next: Option<Timestamp>,
-    ) -> Result<CertificateSigningRequest, Again> {
-        let now = self.clock.now();
-        let active = self.config.borrow().active.clone();
-        let pools = active.map(|active| active.config.certificates.pools.clone());
-        let pools = pools.unwrap_or_default();
-        let pool = progress.next_pool(&pools);
-        let is_said = csrs::said(&csr).is_some_and(|said| {
-            said.reason == waiting.reason
-                && now.duration_since(said.at) < SAY_AGAIN
-                && (pool.is_none() || progress::told_pool(said.message).as_ref() == pool)
-        });
-        if is_said {
-            return Ok(csr);
-        }
-        let message = progress::tell(&waiting.message, next, pool);
-        let _permit = self.calls.acquire().await;
-        Ok(self.csrs.say(csr, waiting.reason, &message, now).await?)
-    }
-
-    /// Until then, or until something has changed that may help.
-    async fn until(&self, moment: Timestamp) {
-        let (mut config, mut authority) = (self.config.clone(), self.authority.clone());
-        let mut rendered = self.rendered.clone();
-        config.mark_unchanged();
-        authority.mark_unchanged();
-        rendered.mark_unchanged();
-        tokio::select! {
-            () = self.clock.sleep_until(moment) => {}
-            Ok(()) = config.changed() => {}
-            Ok(()) = authority.changed() => {}
-            Ok(()) = rendered.changed() => {}
         }
     }
 

@@ -33,6 +33,9 @@ use crate::{
 /// The reason of a condition while there is nothing to sign by.
 pub(super) const CONFIG_NOT_USABLE: &str = "ConfigNotUsable";
 
+/// The reason while another pool than the first, or than the one before, is asked.
+pub(super) const OTHER_POOL: &str = "OtherPool";
+
 /// What came of an attempt.
 pub(super) enum Attempt {
     /// It is ours, checked to what nodes go by.

@@ -1,7 +1,7 @@
 //! One request: what the table says of it, and what is written then.
 use std::{sync::PoisonError, time::Duration};
 
-use certagent_core::approval::{self, Approved, Denial, Rate, Wanted};
+use certagent_core::approval::{self, Approved, Denial, NEEDED_BY, Rate, Wanted};
 use jiff::SignedDuration;
 use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
 use kube::{Api, Resource as _, ResourceExt as _};
@@ -53,10 +53,9 @@ impl Requests {
         let now = self.clock.now();
         let progress = progress.get_or_insert_with(|| {
             if csrs::is(&csr, "Approved") {
-                // Another process may have asked for it already, as long ago as it was made.
-                let made = csr.metadata.creation_timestamp.as_ref();
+                // Another process may have asked for it already, as long ago as it was approved.
                 let said = csrs::said(&csr).map(|said| said.message);
-                Progress::resumed(said, made.map_or(now, |made| made.0), now)
+                Progress::resumed(said, csrs::approved_at(&csr).unwrap_or(now), now)
             } else {
                 Progress::new(now)
             }
@@ -65,6 +64,8 @@ impl Requests {
             return Err(Again::At(self.after(OLD_ONES_WAIT)));
         }
         let is_new = !csrs::is(&csr, "Approved");
+        // A renewal is no news.
+        let is_first = is_new && !csr.annotations().contains_key(NEEDED_BY);
         let csr = if is_new {
             self.approve(csr, &approved).await?
         } else {
@@ -77,7 +78,7 @@ impl Requests {
             self.sign(csr, &approved, progress, turn).await
         };
         let told = async {
-            if let Some(pod) = pod.as_ref().filter(|_| is_new) {
+            if let Some(pod) = pod.as_ref().filter(|_| is_first) {
                 self.tell_first(&approved, pod).await;
             }
         };
@@ -157,7 +158,6 @@ impl Requests {
         Ok(approved)
     }
 
-    /// A renewal is no news.
     async fn tell_first(&self, approved: &Approved, pod: &Pod) {
         if facts::of_pod(pod).phase != "Pending" {
             return;
