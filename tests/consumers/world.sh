@@ -110,6 +110,8 @@ start_agent() {
   done
 }
 
+ended() { ! kill -0 -- "-$1" 2>/dev/null; }
+
 # Counts what a load prints, and ends the load: counted PHASE FLAG... -- ARGUMENT OF LOAD...
 counted() {
   local flags=() pid result=0 lines=$logs/$name.$1.lines
@@ -126,6 +128,9 @@ counted() {
   set +m
   python3 "$here/count.py" "$name" "$logs/$name.agent.log" "$lines" "${flags[@]}" <"$lines.fifo" || result=$?
   kill -- "-$pid" 2>/dev/null || true
+  # The next load may want the same port.
+  wait "$pid" 2>/dev/null || true
+  await 20 'end of the load' ended "$pid"
   rm -f "$lines.fifo"
   [ "$result" = 0 ] || tail -n 5 "$lines.err"
   return "$result"
