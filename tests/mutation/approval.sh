@@ -44,7 +44,7 @@ run() {
 rm -rf "$copy"
 mkdir "$copy"
 # With the time of now, not with their own: what was built from the last mutant would look newer.
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp --no-dereference --parents -t "$copy"
 # Another version, so that cargo never takes a mutant for the crate itself, which has the same place
 # in its workspace.
 readonly version=0.1.99999
