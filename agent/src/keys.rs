@@ -196,6 +196,17 @@ mod tests {
 
     use super::*;
 
+    fn plan(algorithm: KeyAlgorithm, names: SubjectNames) -> IssuePlan {
+        IssuePlan {
+            spiffe_id: SpiffeId::new("spiffe://example.org/ns/a/sa/b").unwrap(),
+            algorithm,
+            validity: std::time::Duration::from_secs(60),
+            rotation_window_percentage: 50,
+            subject_mode: SubjectMode::Default,
+            names,
+        }
+    }
+
     #[tokio::test]
     async fn every_algorithm_gives_the_key_that_was_asked_for_and_a_csr_signed_by_it() {
         let keys = Keys::default();
@@ -209,14 +220,7 @@ mod tests {
             let key = keys.generate(algorithm).await.unwrap();
             assert_eq!(key.kind(), kind);
             assert!(key.to_pem().starts_with("-----BEGIN PRIVATE KEY-----\n"));
-            let plan = IssuePlan {
-                spiffe_id: SpiffeId::new("spiffe://example.org/ns/a/sa/b").unwrap(),
-                algorithm,
-                validity: std::time::Duration::from_secs(60),
-                rotation_window_percentage: 50,
-                subject_mode: SubjectMode::Default,
-                names: SubjectNames::default(),
-            };
+            let plan = plan(algorithm, SubjectNames::default());
             let pem = csr_pem(&plan, &key).unwrap();
             // rcgen verifies the signature of a request that it reads.
             let read = rcgen::CertificateSigningRequestParams::from_pem(&pem).unwrap();
@@ -233,17 +237,11 @@ mod tests {
     async fn names_that_are_asked_for_stand_in_the_csr() {
         let algorithm = KeyAlgorithm::EcdsaP256;
         let key = Keys::default().generate(algorithm).await.unwrap();
-        let plan = IssuePlan {
-            spiffe_id: SpiffeId::new("spiffe://example.org/ns/a/sa/b").unwrap(),
-            algorithm,
-            validity: std::time::Duration::from_secs(60),
-            rotation_window_percentage: 50,
-            subject_mode: SubjectMode::Default,
-            names: SubjectNames {
-                common_name: Some("app user".to_owned()),
-                dns_names: vec!["db.example.org".to_owned()],
-            },
+        let names = SubjectNames {
+            common_name: Some("app user".to_owned()),
+            dns_names: vec!["db.example.org".to_owned()],
         };
+        let plan = plan(algorithm, names);
         let read = |pem: &str| rcgen::CertificateSigningRequestParams::from_pem(pem).unwrap();
         let csr = read(&csr_pem(&plan, &key).unwrap());
         let common_name = csr.params.distinguished_name.get(&DnType::CommonName);

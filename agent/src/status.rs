@@ -1,10 +1,14 @@
 //! What the agent shows of its volumes: to the live view, the admin server and the log.
 use std::path::PathBuf;
 
+use certagent_core::spread_rotation::SpreadRotation;
 use certagent_svid::PublicKeyKind;
 use jiff::Timestamp;
 
-use crate::{held::Assignment, volume::VolumeId};
+use crate::{
+    held::{Assignment, Held},
+    volume::VolumeId,
+};
 
 /// One volume, as it stands.
 #[derive(Clone, Debug)]
@@ -112,6 +116,13 @@ impl VolumeStatus {
             needs_token: false,
             next_attempt: now,
         }
+    }
+
+    /// Shows what is in the volume now, where everybody may have been `asked` to renew ahead of time.
+    pub(crate) fn see(&mut self, held: &Held, asked: Option<SpreadRotation>) {
+        self.certificate = held.certificate_status(asked);
+        self.generation = held.generation().map(str::to_owned);
+        self.is_misnamed = held.is_misnamed();
     }
 
     /// The volume's state at `now`.

@@ -13,6 +13,7 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::{
     pool::shorten,
@@ -127,6 +128,17 @@ fn span(text: &str) -> Result<SignedDuration, SpreadRotationError> {
         return Err(SpreadRotationError::OutOfRange(text.to_owned()));
     }
     Ok(over)
+}
+
+/// For reports: the three moments.
+impl Serialize for SpreadRotation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut moments = serializer.serialize_struct("SpreadRotation", 3)?;
+        moments.serialize_field("issuedBefore", &self.issued_before)?;
+        moments.serialize_field("from", &self.from)?;
+        moments.serialize_field("until", &self.until())?;
+        moments.end()
+    }
 }
 
 impl fmt::Display for SpreadRotation {

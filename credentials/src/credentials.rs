@@ -237,5 +237,8 @@ fn now() -> Timestamp {
 }
 
 #[cfg(test)]
+#[path = "credentials_inputs_tests.rs"]
+mod inputs_tests;
+#[cfg(test)]
 #[path = "credentials_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@ use std::{
 use futures_core::Stream as _;
 
 use super::*;
-use crate::fixture::{Authority, Credential, ID, NOW, credential};
+use crate::fixture::{Authority, ID, NOW, credential};
 
 /// How long a test waits for something that must happen. Not a measure of anything.
 const GUARD: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ impl Hands {
     }
 }
 
-fn builder(directory: &Path) -> Builder {
+pub(super) fn builder(directory: &Path) -> Builder {
     Credentials::builder(directory)
         .clock(Hands::new().clock())
         .poll(NEVER)
@@ -427,116 +427,4 @@ fn the_variable_names_the_directory_and_else_it_is_where_gke_mounts_it() {
         assert_eq!(directory_of(unset), Path::new(WELL_KNOWN_DIRECTORY));
     }
     assert_eq!(directory_of(Some("/run/x".into())), Path::new("/run/x"));
-}
-
-/// Each bad input, and what the message must have.
-#[test]
-fn what_cannot_be_opened_says_which_file_and_why() {
-    let good = credential();
-    let expired = Authority::new("example.org").issue_bent(ID, |leaf| {
-        leaf.not_after = rcgen::date_time_ymd(2026, 11, 20);
-    });
-    let sec1 = "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n";
-    let unknown = good.bundles.replace("x509-svid", "x500-svid");
-    let bend = |bend: &dyn Fn(&mut Credential)| {
-        let mut bent = good.clone();
-        bend(&mut bent);
-        bent
-    };
-    let cases: [(Credential, &[&str]); 9] = [
-        (bend(&|c| c.key.clear()), &["private_key.pem", "no line"]),
-        (
-            bend(&|c| c.roots.clear()),
-            &["ca_certificates.pem", "no root"],
-        ),
-        (
-            bend(&|c| c.key = credential().key),
-            &["private_key.pem", "certificates.pem", "does not belong"],
-        ),
-        (
-            bend(&|c| c.key = sec1.to_owned()),
-            &["EC PRIVATE KEY", "openssl pkey -in"],
-        ),
-        (
-            bend(&|c| c.key = sec1.replace("EC ", "RSA ")),
-            &["RSA PRIVATE KEY", "openssl pkey -in"],
-        ),
-        (
-            bend(&|c| c.roots.clone_from(&c.certificates)),
-            &["ca_certificates.pem", "no CA certificate"],
-        ),
-        (
-            bend(&|c| c.bundles.clone_from(&unknown)),
-            &["trust_bundles.json", "name different roots"],
-        ),
-        (
-            bend(&|c| c.certificates.clear()),
-            &["certificates.pem", "no certificate"],
-        ),
-        (expired, &["cart", "ended at 2026-11-20"]),
-    ];
-    for (bad, said) in cases {
-        let dir = tempfile::tempdir().unwrap();
-        bad.write(dir.path());
-        let error = builder(dir.path()).open().unwrap_err().to_string();
-        assert!(error.contains(&dir.path().display().to_string()), "{error}");
-        for part in said {
-            assert!(error.contains(part), "{part}: {error}");
-        }
-        assert!(!error.contains("AAAA"), "{error}");
-    }
-}
-
-#[test]
-fn a_bundle_map_with_an_unknown_type_of_key_is_read_for_the_certificate_speaks() {
-    let mut there = credential();
-    let bent = there.bundles.replace("\"EC\"", "\"OKP\"");
-    assert_ne!(bent, there.bundles);
-    there.bundles = bent;
-    let dir = tempfile::tempdir().unwrap();
-    there.write(dir.path());
-    let credentials = builder(dir.path()).open().unwrap();
-    assert_eq!(credentials.current().bundles().unwrap().len(), 1);
-}
-
-#[test]
-fn carriage_returns_and_a_chain_in_another_order_do_no_harm() {
-    let mut windows = credential();
-    let root = windows.roots.clone();
-    windows.certificates = format!("{root}{}", windows.certificates);
-    for text in [
-        &mut windows.certificates,
-        &mut windows.key,
-        &mut windows.roots,
-    ] {
-        *text = text.replace("\r\n", "\n").replace('\n', "\r\n");
-    }
-    let dir = tempfile::tempdir().unwrap();
-    windows.write(dir.path());
-    let credentials = builder(dir.path()).open().unwrap();
-    let current = credentials.current();
-    assert!(
-        !current.chain().leaf().is_ca(),
-        "the leaf, not the root before it"
-    );
-    assert_eq!(current.chain().intermediates().len(), 0);
-}
-
-#[cfg(unix)]
-#[test]
-fn a_file_that_this_user_may_not_read_names_the_user_and_the_mode() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir().unwrap();
-    credential().write(dir.path());
-    let key = dir.path().join("private_key.pem");
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o000)).unwrap();
-    let opened = builder(dir.path()).open();
-    let uid = rustix::process::geteuid();
-    if uid.is_root() {
-        assert!(opened.is_ok());
-    } else {
-        let error = opened.unwrap_err().to_string();
-        let uid = format!("uid {}", uid.as_raw());
-        assert!(error.contains(&uid) && error.contains("0000"), "{error}");
-    }
 }

@@ -157,7 +157,7 @@ impl Activation {
         if !changes.is_empty() {
             info!(
                 changes = changes.join("; "),
-                "the configuration changed; a running certificate follows at its next renewal, another identity at once, and where it says so ahead of its time"
+                "the configuration changed; a running certificate follows at its next renewal, unless the change asks for another at once or ahead of its time"
             );
         } else if before.problem.is_some() {
             info!("the configuration is good again, and as it was before");

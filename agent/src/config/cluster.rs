@@ -18,12 +18,12 @@ use super::{
     ActiveConfig, BadConfig, Found, JudgedObject,
     activation::{Activation, Keeper},
     judged,
-    object::{self, NAME, object, source},
+    object::{self, source},
 };
 use crate::{
     admin::Metrics,
     clock::SharedClock,
-    kube::{GROUP, Kind, Trouble, VERSION, answer},
+    kube::{GROUP, Kind, OBJECT_NAME, Trouble, VERSION, answer},
     trust::rendered,
     volume::StateDir,
 };
@@ -91,9 +91,9 @@ impl ClusterConfig {
         for kind in Kind::ALL {
             // As a watch asks: so a kind that the API server does not know is told apart from an
             // object that is not there, and the same rights are enough.
-            let this = ListParams::default().fields(&format!("metadata.name={NAME}"));
+            let this = ListParams::default().fields(&format!("metadata.name={OBJECT_NAME}"));
             let listed = answer(objects_of(client.clone(), kind).list(&this)).await;
-            let listed = listed.map_err(|trouble| trouble.explain(&object(kind), MANIFEST))?;
+            let listed = listed.map_err(|trouble| trouble.explain(&kind.object(), MANIFEST))?;
             objects.observe(kind, listed.items.first());
         }
         objects.found(settings).ok_or_else(|| NO_ANSWER.to_owned())
@@ -111,7 +111,7 @@ pub(crate) fn objects_of(client: Client, kind: Kind) -> Api<DynamicObject> {
 }
 
 fn events(client: Client, kind: Kind) -> impl Stream<Item = (Kind, Event)> {
-    watcher::watch_object(objects_of(client, kind), NAME)
+    watcher::watch_object(objects_of(client, kind), OBJECT_NAME)
         .default_backoff()
         .map(move |event| (kind, event))
 }
@@ -177,11 +177,11 @@ impl Objects {
                 Seen::Unknown => return None,
                 Seen::There(source) => sources.push(source.clone()),
                 Seen::Absent => missing.push(problem(format!(
-                    "there is no {} named {NAME}; apply one",
+                    "there is no {} named {OBJECT_NAME}; apply one",
                     kind.name()
                 ))),
                 Seen::Deleted => missing.push(problem(format!(
-                    "the {} named {NAME} was deleted; apply one",
+                    "the {} named {OBJECT_NAME} was deleted; apply one",
                     kind.name()
                 ))),
             }
@@ -341,7 +341,7 @@ impl Follower {
                 .into_iter()
                 .zip(troubles)
                 .filter_map(|(kind, trouble)| {
-                    Some(trouble.as_ref()?.explain(&object(kind), MANIFEST))
+                    Some(trouble.as_ref()?.explain(&kind.object(), MANIFEST))
                 })
                 .collect(),
         };
@@ -361,12 +361,11 @@ impl Follower {
     }
 
     fn publish(&mut self) {
-        let in_force = self.activation.as_ref();
-        let last_good = in_force.and_then(|(one, _)| object::to_status(one.in_force()));
+        let active = self.activation.as_ref();
+        let last_good = active.and_then(|(one, _)| object::to_status(one.in_force()));
         if self.last_good.as_deref() != last_good.as_ref() {
             self.last_good = last_good.map(Arc::new);
         }
-        let active = self.activation.as_ref();
         let now = ClusterState {
             active: active.map(|(_, active)| Arc::clone(&active.borrow())),
             problem: self.problem(),

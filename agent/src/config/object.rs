@@ -1,15 +1,15 @@
 //! The objects of a cluster as sources of a configuration, and back into a status.
 use std::collections::BTreeMap;
 
-use certagent_core::{config::Source, spread_rotation::ROTATE_AFTER};
+use certagent_core::{
+    config::{Source, is_own_annotation},
+    spread_rotation::ROTATE_AFTER,
+};
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use crate::kube::{GROUP, Kind, VERSION, schema::LastGood};
-
-/// The name that counts. There can be others only where the definitions are not ours.
-pub(super) const NAME: &str = "default";
+use crate::kube::{GROUP, Kind, OBJECT_NAME, VERSION, schema::LastGood};
 
 /// A status that is larger is not written: it would take the place that the object needs.
 const LARGEST: usize = 256 * 1024;
@@ -21,11 +21,6 @@ pub(super) struct Stamp {
     pub(super) generation: i64,
 }
 
-/// An object's name for people.
-pub(super) fn object(kind: Kind) -> String {
-    format!("{}/{NAME}", kind.name())
-}
-
 /// The object as a file would have it, without what only the API server writes.
 pub(super) fn source(kind: Kind, there: &DynamicObject) -> Source {
     let metadata = &there.metadata;
@@ -33,9 +28,7 @@ pub(super) fn source(kind: Kind, there: &DynamicObject) -> Source {
     let stamp = stamp.map(|(uid, generation)| Stamp { uid, generation });
     let mut text = text(kind, stamp.as_ref(), there.data.get("spec"));
     let ours = there.annotations().iter();
-    let ours: BTreeMap<_, _> = ours
-        .filter(|(name, _)| name.to_lowercase().starts_with("certagent.dev/"))
-        .collect();
+    let ours: BTreeMap<_, _> = ours.filter(|(name, _)| is_own_annotation(name)).collect();
     if !ours.is_empty() {
         text["metadata"]["annotations"] = json!(ours);
         text["metadata"]["managedFields"] = writers(there);
@@ -48,7 +41,7 @@ pub(super) fn source(kind: Kind, there: &DynamicObject) -> Source {
 
 fn name(kind: Kind, generation: Option<i64>) -> String {
     let generation = generation.map_or_else(String::new, |one| format!(" (generation {one})"));
-    format!("{}{generation}", object(kind))
+    format!("{}{generation}", kind.object())
 }
 
 /// With a stamp it is known later which object, and which form of it, is in force.
@@ -56,7 +49,7 @@ fn text(kind: Kind, stamp: Option<&Stamp>, spec: Option<&Value>) -> Value {
     let mut text = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": kind.name(),
-        "metadata": {"name": NAME},
+        "metadata": {"name": OBJECT_NAME},
     });
     if let Some(stamp) = stamp {
         text["metadata"]["uid"] = stamp.uid.as_str().into();

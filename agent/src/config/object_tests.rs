@@ -2,7 +2,7 @@ use super::*;
 
 fn good(kind: Kind, generation: i64, spec: &Value) -> Source {
     let object = json!({
-        "metadata": {"name": NAME, "uid": format!("{}-uid", kind.plural()), "generation": generation},
+        "metadata": {"name": OBJECT_NAME, "uid": format!("{}-uid", kind.plural()), "generation": generation},
         "spec": spec,
         "status": {"conditions": []},
     });
@@ -34,7 +34,7 @@ fn what_is_kept_in_a_status_is_what_it_was() {
 #[test]
 fn an_annotation_is_not_kept() {
     let object = json!({
-        "metadata": {"name": NAME, "uid": "u", "generation": 1,
+        "metadata": {"name": OBJECT_NAME, "uid": "u", "generation": 1,
             "annotations": {ROTATE_AFTER: "2026-11-30T10:00:00Z"}},
         "spec": {},
     });

@@ -10,7 +10,7 @@ use kube::{Api, Client, api::PostParams};
 use tracing::debug;
 
 use super::write::MANAGER;
-use crate::kube::{GROUP, Kind, VERSION, answer};
+use crate::kube::{GROUP, Kind, OBJECT_NAME, VERSION, answer};
 
 /// Where events of objects without a namespace go.
 const ELSEWHERE: &str = "default";
@@ -139,7 +139,7 @@ pub(super) fn object(kind: Kind) -> ObjectReference {
     ObjectReference {
         api_version: Some(format!("{GROUP}/{VERSION}")),
         kind: Some(kind.name().to_owned()),
-        name: Some("default".to_owned()),
+        name: Some(OBJECT_NAME.to_owned()),
         ..ObjectReference::default()
     }
 }

@@ -324,6 +324,7 @@ impl Requests {
             let attempt = if let Some(bought) = progress.bought() {
                 bought
             } else {
+                self.lose_pool(wanted, progress);
                 csr = self.announce(csr, progress).await?;
                 self.attempt(&csr, wanted, progress).await
             };
@@ -388,12 +389,8 @@ impl Requests {
         }
     }
 
-    async fn attempt(
-        &self,
-        csr: &CertificateSigningRequest,
-        wanted: &Wanted,
-        progress: &mut Progress,
-    ) -> Attempt {
+    /// A pool that the configuration names no more cannot be asked what it has sold.
+    fn lose_pool(&self, wanted: &Wanted, progress: &mut Progress) {
         if progress.lose_pool(&self.config.borrow()) {
             self.metrics.abandoned();
             warn!(
@@ -401,6 +398,14 @@ impl Requests {
                 "a certificate of a pool that the configuration names no more is abandoned"
             );
         }
+    }
+
+    async fn attempt(
+        &self,
+        csr: &CertificateSigningRequest,
+        wanted: &Wanted,
+        progress: &mut Progress,
+    ) -> Attempt {
         let state = self.config.borrow().clone();
         let authority = self.authority.borrow().clone();
         let rendered = self.rendered.borrow().clone();

@@ -11,14 +11,11 @@ use serde_json::{Value, json};
 use super::news::{self, News, Told};
 use crate::{
     config::{JudgedObject, objects_of},
-    kube::{Kind, Trouble, answer},
+    kube::{Kind, OBJECT_NAME, Trouble, answer},
 };
 
 /// Who writes, for the API server.
 pub(super) const MANAGER: &str = "certagent-controller";
-
-/// The name of the objects.
-const NAME: &str = "default";
 
 /// So often a write is tried that others come before.
 const ATTEMPTS: u32 = 4;
@@ -71,7 +68,7 @@ impl Writer {
     ) -> Result<Written, Trouble> {
         let api = objects_of(self.client.clone(), kind);
         for _ in 0..ATTEMPTS {
-            let Some(object) = answer(api.get_opt(NAME)).await? else {
+            let Some(object) = answer(api.get_opt(OBJECT_NAME)).await? else {
                 return Ok(Written::Moved);
             };
             let status = object.data.get("status").unwrap_or(&Value::Null);
@@ -125,7 +122,7 @@ impl Writer {
         };
         answer(async {
             match api
-                .patch_status(NAME, &parameters, &Patch::Merge(&patch))
+                .patch_status(OBJECT_NAME, &parameters, &Patch::Merge(&patch))
                 .await
             {
                 Ok(written) => Ok(Some(written)),

@@ -143,11 +143,11 @@ impl Held {
             spread: rotation::spread(self.id.as_str(), &serial),
         };
         let installed = Installed::new(leaf, state, &self.names);
-        if !installed.is_named_so {
+        if installed.is_misnamed {
             info!(volume = %self.dir.path().display(), serial,
                 "the certificate has other names than commonName and dnsNames ask for; it stays until there is another");
         }
-        let asked = (!installed.is_named_so).then(|| self.names.clone());
+        let asked = installed.is_misnamed.then(|| self.names.clone());
         if let Some(record) = record.filter(|record| record.asked_names != asked) {
             self.note_asked(record, asked);
         }

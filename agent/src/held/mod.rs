@@ -69,8 +69,8 @@ struct Installed {
     serial: String,
     key: PublicKeyKind,
     public_key: Vec<u8>,
-    /// Its names are those that are asked for now.
-    is_named_so: bool,
+    /// Its names are others than those that are asked for now.
+    is_misnamed: bool,
 }
 
 /// Why a volume cannot be held or written.
@@ -190,7 +190,7 @@ impl Held {
     pub fn is_misnamed(&self) -> bool {
         self.certificate
             .as_ref()
-            .is_some_and(|there| !there.is_named_so)
+            .is_some_and(|there| there.is_misnamed)
     }
 
     /// The name of the generation that is published with the certificate; none without one.
@@ -233,10 +233,9 @@ impl Held {
             issued_at: there.state.issued_at,
             not_after: there.state.not_after,
             window_start: rotation::window_start(&there.state),
-            renew_at: hastened(there).map_or_else(
-                || rotation::due(&there.state),
-                |hastened| hastened.min(rotation::due(&there.state)),
-            ),
+            renew_at: hastened(there)
+                .unwrap_or(Timestamp::MAX)
+                .min(rotation::due(&there.state)),
             is_to_rotate: hastened(there).is_some(),
         })
     }
@@ -417,7 +416,7 @@ impl Installed {
             serial: leaf.serial_hex(),
             key: leaf.public_key_kind(),
             public_key: leaf.public_key().to_vec(),
-            is_named_so: names.are_those_of(leaf),
+            is_misnamed: !names.are_those_of(leaf),
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Board, HookState, Hooked, Occasion, exec, name, signal};
+use super::{Board, HookState, Hooked, Occasion, exec, signal};
 use crate::{
     admin::Metrics,
     clock::SharedClock,
@@ -148,18 +148,16 @@ impl Worker {
             self.metrics.hook_ran(ran.is_ok());
             match ran {
                 Ok(said) => {
-                    info!(workload, hook = %name(hook), generation = occasion.generation,
+                    info!(workload, hook = %hook, generation = occasion.generation,
                         serial = occasion.serial, output = said.as_deref(), "the hook has succeeded");
                     round.errors.remove(&place);
                 }
                 Err(error) => {
-                    warn!(workload, hook = %name(hook), generation = occasion.generation,
+                    warn!(workload, hook = %hook, generation = occasion.generation,
                         serial = occasion.serial, attempt, error,
                         next_try_in = brief(wait),
                         "the hook failed and is tried again; the new certificate stays in place");
-                    round
-                        .errors
-                        .insert(place, format!("{}: {error}", name(hook)));
+                    round.errors.insert(place, format!("{hook}: {error}"));
                     round.left.push(place);
                 }
             }
@@ -278,3 +276,7 @@ async fn edited(mut target: watch::Receiver<Target>, hooks: &[Hook]) -> Edit {
         Err(_) => Edit::Gone,
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -25,6 +25,10 @@ pub const VERSION: &str = "v1";
 /// the same name.
 pub const OURS: (&str, &str) = ("app.kubernetes.io/part-of", "certagent");
 
+/// The name of the one object of each kind that counts. There can be others only where the definitions
+/// are not ours.
+pub const OBJECT_NAME: &str = "default";
+
 /// The two kinds of objects that make the configuration of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -44,6 +48,11 @@ impl Kind {
             Self::Certificates => "WorkloadCertificateConfig",
             Self::Trust => "TrustConfig",
         }
+    }
+
+    /// The one object of the kind that counts, for people.
+    pub fn object(self) -> String {
+        format!("{}/{OBJECT_NAME}", self.name())
     }
 
     /// The name of the resource.

@@ -7,6 +7,7 @@ use crate::{
     cli::{Exit, Output, ValidateArgs, print},
     config::{ConfigFiles, Found},
     google::IdentityMode,
+    kube::Kind,
 };
 
 /// Of the JSON output; rises when a field changes its meaning or goes away.
@@ -59,8 +60,8 @@ fn push_line(text: &mut String, line: &str) {
 
 fn objects(config: &Config) -> Vec<String> {
     vec![
-        "WorkloadCertificateConfig/default".to_owned(),
-        "TrustConfig/default".to_owned(),
+        Kind::Certificates.object(),
+        Kind::Trust.object(),
         count(config.workloads.len(), "workload"),
     ]
 }

@@ -129,10 +129,7 @@ impl Volumes {
         let mut status = VolumeStatus::new(id.clone(), &assignment, now);
         let (slot, result) = match opened {
             Ok(held) => {
-                let rotation = self.context.config.borrow().spread_rotation();
-                status.certificate = held.certificate_status(rotation);
-                status.generation = held.generation().map(str::to_owned);
-                status.is_misnamed = held.is_misnamed();
+                status.see(&held, self.context.config.borrow().spread_rotation());
                 (Slot::Idle(Box::new(held)), Ok(id.clone()))
             }
             Err(error) => {
@@ -192,7 +189,7 @@ impl Volumes {
         let mut config = self.context.config.clone();
         let mut trust = self.context.trust.clone();
         let mut trusted = Arc::clone(&trust.borrow_and_update());
-        let mut rotation = config.borrow_and_update().config.spread_rotation;
+        let mut rotation = config.borrow_and_update().spread_rotation();
         let mut jobs: JoinSet<Ended> = JoinSet::new();
         let permits = Priority::ALL.map(|_| Arc::new(Semaphore::new(AT_ONCE)));
         let mut seen = self.context.clock.now();
@@ -244,7 +241,7 @@ impl Volumes {
                     let now = self.context.clock.now();
                     // What was denied or invalid may be neither any more.
                     self.hasten_all(now, |status| status.failures > 0);
-                    let newer = config.borrow_and_update().config.spread_rotation;
+                    let newer = config.borrow_and_update().spread_rotation();
                     if std::mem::replace(&mut rotation, newer) != newer {
                         self.look_again(now);
                     }
@@ -413,9 +410,7 @@ impl Volumes {
         let status = &mut entry.status;
         let had = status.certificate.is_some();
         if let Some(held) = &done.held {
-            status.certificate = held.certificate_status(done.saw.0.spread_rotation());
-            status.generation = held.generation().map(str::to_owned);
-            status.is_misnamed = held.is_misnamed();
+            status.see(held, done.saw.0.spread_rotation());
             let stripped = done.saw.1.is_stripped(held.trust_domain());
             status.is_distrusted =
                 status.certificate.is_some() && (stripped || held.is_distrusted());

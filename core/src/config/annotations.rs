@@ -9,8 +9,10 @@ use super::{
 };
 use crate::spread_rotation::{ALLOWED, ROTATE_AFTER, SpreadRotation};
 
-/// What all annotations of ours begin with.
-const PREFIX: &str = "certagent.dev/";
+/// An annotation of this name is meant for us, however it is spelt.
+pub fn is_own_annotation(name: &str) -> bool {
+    name.to_lowercase().starts_with("certagent.dev/")
+}
 
 /// The spread rotation that the object asks for. What cannot be read is told and left out: an
 /// annotation never keeps a `spec` from being used.
@@ -38,8 +40,7 @@ pub(super) fn unknown(decoder: &mut Decoder, root: &Node, known: &[&str]) {
         return;
     };
     for entry in entries {
-        let is_ours = entry.key.to_lowercase().starts_with(PREFIX);
-        if !is_ours || known.contains(&entry.key.as_str()) {
+        if !is_own_annotation(&entry.key) || known.contains(&entry.key.as_str()) {
             continue;
         }
         let meant = did_you_mean(&entry.key, known.iter().copied());

@@ -37,6 +37,7 @@ use certagent_svid::TrustDomain;
 
 use crate::request::SubjectMode;
 
+pub use annotations::is_own_annotation;
 pub use certificates::{
     CertificateAuthorityConfig, CertificateAuthorityServiceConfig, EcdsaSpec, KeyAlgorithmSpec,
     MeshCaConfig, RsaSpec, WorkloadCertificateConfigSpec,

@@ -1,6 +1,7 @@
 //! What a configuration means: the checked form of the objects.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use certagent_svid::{Certificate, TrustDomain};
@@ -103,6 +104,18 @@ pub enum Hook {
         /// The signal.
         signal: HookSignal,
     },
+}
+
+/// For messages. Arguments may be anything; the program tells enough.
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exec { program, .. } => write!(f, "exec {program}"),
+            Self::Signal { pid_file, signal } => {
+                write!(f, "signal {} by {pid_file}", signal.as_str())
+            }
+        }
+    }
 }
 
 impl Hook {

@@ -24,8 +24,9 @@ const NAMELESS: &str = "spiffe.invalid";
 /// Makes the connections of a tonic channel, for `Endpoint::connect_with_connector` and
 /// `connect_with_connector_lazy`. Made by [`Credentials::tonic_connector`].
 ///
-/// It speaks TLS for every address, whatever its scheme; write `http://`, for at `https://` tonic
-/// demands TLS features of its own. Give the endpoint a `connect_timeout`.
+/// It speaks TLS for every address, whatever its scheme. Write `http://`: where some crate switches on
+/// tonic's own TLS features, tonic takes `https://` for its own affair. Give the endpoint a
+/// `connect_timeout`.
 #[derive(Clone)]
 pub struct Connector {
     connector: TlsConnector,

@@ -23,8 +23,8 @@ pub(super) struct Marks {
 }
 
 impl Requests {
-    /// Whoever comes after a crash asks the first pool, unless the object names another: so it has to
-    /// before another is asked.
+    /// Whoever comes after a crash asks the pool that the object names, or else the first. So before
+    /// another one is asked, the object has to name that.
     pub(super) async fn announce(
         &self,
         csr: CertificateSigningRequest,
@@ -43,10 +43,10 @@ impl Requests {
         if chosen == expected {
             return Ok(csr);
         }
-        let others = expected.map_or_else(String::new, |pool| pool.to_string());
+        let before = expected.map_or_else(String::new, |pool| pool.to_string());
         let waiting = Waiting {
             reason: sign::OTHER_POOL,
-            message: format!("the CA pool {others} is passed over for now"),
+            message: format!("the CA pool {before} is passed over for now"),
             pace: Pace::Backoff,
             retry_after: None,
             is_abandoned: false,
@@ -54,6 +54,7 @@ impl Requests {
         self.say(csr, &waiting, progress, None).await
     }
 
+    /// When it is tried again.
     pub(super) fn next(&self, waiting: &Waiting, failures: u32, wanted: &Wanted) -> Timestamp {
         let wait = match waiting.pace {
             Pace::Backoff => backoff::first_issue(failures).min(LONGEST_PAUSE),

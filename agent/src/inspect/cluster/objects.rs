@@ -7,10 +7,8 @@ use jiff::SignedDuration;
 use serde::{Deserialize as _, Serialize};
 
 use super::{super::text::clean, Permission, Seen};
-use crate::kube::{GROUP, Kind, Trouble, VERSION, answer, schema::Condition};
+use crate::kube::{GROUP, Kind, OBJECT_NAME, Trouble, VERSION, answer, schema::Condition};
 
-/// The name that counts.
-const NAME: &str = "default";
 /// More pools than a configuration can name are not read.
 const MOST_POOLS: usize = 16;
 
@@ -45,7 +43,7 @@ impl ConfigObject {
         let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
         let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let needed = Permission::of("get", resource_of(kind));
-        match answer(objects.get_opt(NAME)).await {
+        match answer(objects.get_opt(OBJECT_NAME)).await {
             Ok(there) => Ok(there.as_ref().map(Self::of)),
             Err(Trouble::UnknownKind) => Ok(None),
             Err(trouble) => Err(needed.unseen(trouble)),

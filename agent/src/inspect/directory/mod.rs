@@ -159,4 +159,8 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod record_tests;
+#[cfg(test)]
+mod surroundings_tests;
+#[cfg(test)]
 mod tests;

@@ -1,6 +1,5 @@
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, path::PathBuf};
 
-use certagent_core::names::SubjectNames;
 use certagent_credentials::FileProblem;
 use certagent_svid::layout;
 use jiff::SignedDuration;
@@ -9,18 +8,15 @@ use rcgen::KeyUsagePurpose;
 use super::{
     super::{Verdict, golden},
     RenewalHint, Report, checks,
-    fixture::{GENERATION, Leaf, NOON, Volume, at, bundles, contents, contents_with},
+    fixture::{Leaf, NOON, Volume, at, bundles, contents, contents_with},
     judge,
     report::CheckId,
     surroundings::{self, Filesystem, Surroundings},
 };
-use crate::{
-    trust::Distrust,
-    volume::{HookFailure, HookRecord},
-};
+use crate::{trust::Distrust, volume::HookRecord};
 
 /// Compares both forms with the files in `golden/`.
-fn golden(name: &str, volume: &Volume, report: &Report) {
+pub(super) fn golden(name: &str, volume: &Volume, report: &Report) {
     for (extension, actual) in [("txt", report.to_text()), ("json", report.to_json())] {
         golden::compare(name, extension, &volume.normalise(&actual));
     }
@@ -36,7 +32,7 @@ pub(super) fn expect(report: &Report, verdict: Verdict, cause: CheckId) {
     );
 }
 
-fn hint(serial: &str) -> RenewalHint {
+pub(super) fn hint(serial: &str) -> RenewalHint {
     RenewalHint {
         volume: "cart".to_owned(),
         serial: serial.to_owned(),
@@ -47,43 +43,6 @@ fn hint(serial: &str) -> RenewalHint {
         asked_names: None,
         hooks_error: None,
     }
-}
-
-#[test]
-fn names_are_shown_and_those_that_the_certificate_lacks_are_a_warning() {
-    let named = Leaf {
-        common_name: Some("app"),
-        dns_names: &["db.example.org", "localhost"],
-        ..Leaf::default()
-    };
-    let volume = Volume::swapped(&contents_with(&named, "Test Root", (2036, 1, 1)));
-    let mut hint = hint("c0ffee");
-    let report = volume.inspect(NOON, Some(&hint));
-    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
-    let (text, json) = (report.to_text(), report.to_json());
-    for told in [
-        "common name",
-        "app",
-        "DNS names",
-        "db.example.org, localhost",
-    ] {
-        assert!(text.contains(told), "no \"{told}\" in: {text}");
-    }
-    assert!(json.contains("\"commonName\": \"app\""), "{json}");
-
-    hint.asked_names = Some(SubjectNames {
-        common_name: None,
-        dns_names: vec!["db.example.com".to_owned()],
-    });
-    let report = volume.inspect(NOON, Some(&hint));
-    expect(&report, Verdict::Warning, CheckId::Names);
-    let text = report.to_text();
-    let told = "the Workload asks for no commonName and dnsNames db.example.com";
-    assert!(text.contains(told), "{text}");
-
-    // What was noted of another certificate says nothing of this one.
-    hint.serial = "beef".to_owned();
-    assert_eq!(volume.inspect(NOON, Some(&hint)).exit_code(), 0);
 }
 
 #[test]
@@ -171,69 +130,6 @@ fn a_tenth_of_the_life_left_is_a_warning_and_a_moment_before_it_is_not() {
     assert_eq!(early.verdict(), Verdict::Healthy, "{}", early.to_text());
     let late = volume.inspect("2026-12-04T13:00:00Z", Some(&late));
     expect(&late, Verdict::Warning, CheckId::Validity);
-}
-
-#[test]
-fn a_hook_that_fails_for_this_generation_is_a_warning_and_nothing_is_said_without_hooks() {
-    let volume = Volume::swapped(&contents());
-    let inspect =
-        |hooks: HookRecord| volume.inspect(NOON, Some(&hint("c0ffee").with_hooks(Ok(hooks))));
-    let failing = |generation: &str, attempts| HookRecord {
-        done: Some("..2026_11_19_12_00_00.000000001".to_owned()),
-        failing: Some(HookFailure {
-            generation: generation.to_owned(),
-            since: at("2026-11-20T12:00:01Z"),
-            attempts,
-            error: "exec /bin/sh: /bin/sh ended with exit status: 1".to_owned(),
-            others: Vec::new(),
-        }),
-    };
-    let report = inspect(failing(GENERATION, 4));
-    expect(&report, Verdict::Warning, CheckId::Hooks);
-    let text = report.to_text();
-    for said in [
-        "programs were not told of the certificate",
-        "has failed 4 times since 2026-11-20T12:00:01Z",
-        "exec /bin/sh: /bin/sh ended with exit status: 1",
-        "journalctl",
-    ] {
-        assert!(text.contains(said), "no {said:?} in {text}");
-    }
-    let mut two = failing(GENERATION, 1);
-    two.failing.as_mut().unwrap().others = vec!["exec /bin/no: it is not there".to_owned()];
-    let text = inspect(two).to_text();
-    assert!(
-        text.contains("2 hooks of onRotate have failed once"),
-        "{text}"
-    );
-    assert!(text.contains("status: 1; exec /bin/no: it is"), "{text}");
-    let done = HookRecord {
-        done: Some(GENERATION.to_owned()),
-        failing: None,
-    };
-    for good in [
-        HookRecord::default(),
-        done,
-        failing("..2026_11_19_12_00_00.000000001", 1),
-    ] {
-        assert_eq!(inspect(good).verdict(), Verdict::Healthy);
-    }
-    let told = |hooks| inspect(hooks).to_json().contains("\"hooks\"");
-    assert!(!told(HookRecord::default()) && told(failing(GENERATION, 1)));
-}
-
-#[test]
-fn what_cannot_be_known_of_the_hooks_is_said() {
-    let volume = Volume::swapped(&contents());
-    let torn = hint("c0ffee").with_hooks(Err("hooks.json: EOF".to_owned()));
-    let report = volume.inspect(NOON, Some(&torn));
-    expect(&report, Verdict::Warning, CheckId::Hooks);
-    assert!(report.to_text().contains("hooks.json: EOF"));
-
-    let report = volume.inspect(NOON, None);
-    assert_eq!(report.verdict(), Verdict::Healthy);
-    let text = report.to_text();
-    assert!(text.contains("name its --state-dir"), "{text}");
 }
 
 #[test]
@@ -544,157 +440,4 @@ fn files_that_disagree_are_a_warning() {
         Verdict::Problem,
         CheckId::CredentialBundle,
     );
-}
-
-#[test]
-fn a_key_that_everybody_can_read_is_a_warning_unless_the_volume_is_its_own_mount() {
-    let volume = Volume::plain(&contents());
-    let everybody = fs::Permissions::from_mode(0o644);
-    fs::set_permissions(volume.file(layout::PRIVATE_KEY), everybody).unwrap();
-    let report = volume.inspect(NOON, None);
-    expect(&report, Verdict::Warning, CheckId::KeyMode);
-    golden("key-mode", &volume, &report);
-    let files = certagent_credentials::read_files(volume.path()).unwrap();
-    let mut around = surroundings::look(volume.path(), Some(&files));
-    (around.filesystem, around.is_mount) = (Filesystem::Memory, true);
-    let contents = || Ok(checks::Contents::of(&files));
-    let report = judge(
-        volume.path(),
-        contents(),
-        &around,
-        at(NOON),
-        None,
-        &Distrust::default(),
-    );
-    assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
-    (around.filesystem, around.is_mount) = (Filesystem::Disk, true);
-    let report = judge(
-        volume.path(),
-        contents(),
-        &around,
-        at(NOON),
-        None,
-        &Distrust::default(),
-    );
-    expect(&report, Verdict::Warning, CheckId::KeyMode);
-}
-
-#[test]
-fn a_key_on_a_disk_is_a_warning_unless_the_agent_put_it_there() {
-    let volume = Volume::plain(&contents());
-    let files = certagent_credentials::read_files(volume.path()).unwrap();
-    let mut around = surroundings::look(volume.path(), Some(&files));
-    around.filesystem = Filesystem::Disk;
-    let contents = || Ok(checks::Contents::of(&files));
-    let report = judge(
-        volume.path(),
-        contents(),
-        &around,
-        at(NOON),
-        None,
-        &Distrust::default(),
-    );
-    expect(&report, Verdict::Warning, CheckId::KeyStorage);
-    let hint = hint("c0ffee");
-    let report = judge(
-        volume.path(),
-        contents(),
-        &around,
-        at(NOON),
-        Some(&hint),
-        &Distrust::default(),
-    );
-    assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
-    around.filesystem = Filesystem::Unknown;
-    let report = judge(
-        volume.path(),
-        contents(),
-        &around,
-        at(NOON),
-        None,
-        &Distrust::default(),
-    );
-    assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
-}
-
-#[test]
-fn the_rest_of_an_interrupted_write_is_a_warning_once_it_is_old() {
-    let volume = Volume::plain(&contents());
-    let files = certagent_credentials::read_files(volume.path()).unwrap();
-    let mut around = surroundings::look(volume.path(), Some(&files));
-    around.filesystem = Filesystem::Memory;
-    for (since, verdict) in [
-        ("2026-11-20T14:29:30Z", Verdict::Healthy),
-        ("2026-11-20T14:00:00Z", Verdict::Warning),
-    ] {
-        around.data_tmp_since = Some(at(since));
-        let contents = checks::Contents::of(&files);
-        let report = judge(
-            volume.path(),
-            Ok(contents),
-            &around,
-            at(NOON),
-            None,
-            &Distrust::default(),
-        );
-        assert_eq!(report.verdict(), verdict, "{}", report.to_text());
-    }
-    std::os::unix::fs::symlink("nowhere", volume.path().join(layout::DATA_TMP)).unwrap();
-    assert!(
-        surroundings::look(volume.path(), Some(&files))
-            .data_tmp_since
-            .is_some()
-    );
-}
-
-#[test]
-fn a_key_in_an_older_form_is_a_warning_and_still_compared() {
-    let (key, certificates) = older_form();
-    let mut old = contents();
-    old.certificates = certificates;
-    let volume = Volume::plain(&old);
-    volume.write(layout::PRIVATE_KEY, &key);
-    let report = volume.inspect(NOON, None);
-    let key_form = report
-        .checks
-        .iter()
-        .find(|check| check.id == CheckId::PrivateKey)
-        .unwrap();
-    assert!(
-        key_form.finding.detail().contains("EC PRIVATE KEY"),
-        "{}",
-        report.to_text()
-    );
-    assert_eq!(
-        report.evidence.key_matches,
-        Some(true),
-        "{}",
-        report.to_text()
-    );
-    volume.write(layout::CERTIFICATES, contents().certificates);
-    expect(
-        &volume.inspect(NOON, None),
-        Verdict::Problem,
-        CheckId::KeyMatch,
-    );
-}
-
-/// A SEC1 key, and a self-signed certificate for it.
-fn older_form() -> (String, String) {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let pair = rcgen::KeyPair::generate().unwrap();
-    let pkcs8 = pair.serialize_der();
-    // The octet string at the end of a P-256 key's PKCS#8 holds the SEC1 form.
-    let octets = pkcs8
-        .windows(3)
-        .position(|bytes| bytes == [0x04, 0x6d, 0x30])
-        .unwrap();
-    let sec1 = STANDARD.encode(&pkcs8[octets + 2..]);
-    let mut params = rcgen::CertificateParams::default();
-    params.subject_alt_names = vec![rcgen::SanType::URI(super::fixture::ID.try_into().unwrap())];
-    let certificate = params.self_signed(&pair).unwrap().pem();
-    (
-        format!("-----BEGIN EC PRIVATE KEY-----\n{sec1}\n-----END EC PRIVATE KEY-----\n"),
-        certificate,
-    )
 }

@@ -252,7 +252,7 @@ fn configuration(checks: &mut Checks, around: &Around, now: Timestamp, view: Opt
     let has_asked = view.is_some_and(|view| view.works_now || view.newest().is_some());
     let (mut problems, mut unseen, mut unsaid) = (Vec::new(), None, Vec::new());
     for (kind, object) in Kind::ALL.into_iter().zip(&around.objects) {
-        let name = format!("{}/default", kind.name());
+        let name = kind.object();
         match object {
             Err(one) => unseen = unseen.or(Some(one)),
             Ok(None) => problems.push(format!("there is no {name}")),

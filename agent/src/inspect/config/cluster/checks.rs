@@ -136,7 +136,7 @@ fn ready(checks: &mut Checks, cluster: &Cluster) {
     let id = CheckId::Ready;
     let (mut not, mut unsaid) = (Vec::new(), Vec::new());
     for (kind, object) in known(cluster) {
-        let name = format!("{}/default", kind.name());
+        let name = kind.object();
         match &object.ready {
             None => unsaid.push(format!(
                 "the controller has not said whether it can use {name}"
@@ -171,7 +171,11 @@ fn rotation(checks: &mut Checks, evidence: &mut Evidence, cluster: &Cluster, now
         .and_then(|config| config.spread_rotation);
     let progress = cluster.rotation.as_ref();
     rotation::judge(checks, asked, progress, now);
-    evidence.rotation = asked.map(|asked| Rotation::of(&asked, progress));
+    let known = progress.and_then(|progress| progress.as_ref().ok());
+    evidence.rotation = asked.map(|asked| Rotation {
+        asked,
+        progress: known.cloned(),
+    });
 }
 
 /// What nodes trust.

@@ -101,7 +101,7 @@ async fn gather(wanted: &ClusterWanted, client: Result<Client, String>) -> Facts
 fn judge(wanted: &ClusterWanted, facts: &Facts, now: Timestamp) -> Report {
     let (checks, evidence) = checks::run(wanted, facts, now);
     let next = |cause: &_, evidence: &_| next::steps(facts, cause, evidence);
-    let names = Kind::ALL.map(|kind| format!("{}/default", kind.name()));
+    let names = Kind::ALL.map(Kind::object);
     Report::new(&names.join(", "), now, checks, evidence, next)
 }
 

@@ -1,8 +1,7 @@
 //! What an inspection of a cluster's configuration looks at, and what it learns.
 use std::collections::BTreeMap;
 
-use certagent_core::config::Problem;
-use jiff::Timestamp;
+use certagent_core::{config::Problem, spread_rotation::SpreadRotation};
 use serde::Serialize;
 
 use super::{
@@ -139,9 +138,8 @@ pub(crate) struct Evidence {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Rotation {
-    pub(super) issued_before: Timestamp,
-    pub(super) from: Timestamp,
-    pub(super) until: Timestamp,
+    #[serde(flatten)]
+    pub(super) asked: SpreadRotation,
     /// None if the drivers could not be asked.
     pub(super) progress: Option<Progress>,
 }

@@ -15,7 +15,7 @@ use super::{
         report::{Findings, Skip},
         text::{clean, count, relative},
     },
-    report::{CheckId, Rotation},
+    report::CheckId,
 };
 use crate::{
     admin::{TO_ROTATE, VOLUMES},
@@ -141,28 +141,6 @@ pub(super) fn judge(
             checks.warned(id, &detail);
         }
         _ => checks.passed(id, &progress.to_string()),
-    }
-}
-
-impl Rotation {
-    pub(super) fn of(asked: &SpreadRotation, progress: Option<&Seen<Progress>>) -> Self {
-        let progress = progress.and_then(|progress| progress.as_ref().ok());
-        Self {
-            issued_before: asked.issued_before(),
-            from: asked.from(),
-            until: asked.until(),
-            progress: progress.cloned(),
-        }
-    }
-}
-
-impl fmt::Display for Rotation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "what was issued before {} is renewed from {} to {}",
-            self.issued_before, self.from, self.until
-        )
     }
 }
 

@@ -106,7 +106,7 @@ pub(super) fn evidence(report: &Report) -> Vec<(&'static str, String)> {
         }
     }
     if let Some(rotation) = &evidence.rotation {
-        lines.push(("rotation", rotation.to_string()));
+        lines.push(("rotation", rotation.asked.to_string()));
         let progress = rotation.progress.as_ref();
         lines.extend(progress.map(|progress| ("", progress.to_string())));
     }

@@ -1,12 +1,20 @@
 //! The hooks of one workload, run for generations that a test names. The clock stands still unless
 //! a test moves it.
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 use tempfile::TempDir;
+use tokio::task::{self, JoinHandle};
 
 use super::*;
-use crate::clock::{Clock as _, ManualClock};
+use crate::{
+    clock::{Clock as _, ManualClock},
+    hooks::{MOST_PROGRAMS, runner::forget_failure},
+    volume::StateDir,
+};
 
 const FIRST: &str = "..2026_11_21_12_00_00.000000001";
 const SECOND: &str = "..2026_11_21_12_30_00.000000001";
@@ -82,7 +90,7 @@ impl Site {
         VolumeId::of(Path::new("/volume"))
     }
 
-    fn record(&self) -> crate::volume::HookRecord {
+    fn record(&self) -> HookRecord {
         self.state.volume(&Self::id()).load_hooks().unwrap()
     }
 
