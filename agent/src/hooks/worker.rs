@@ -1,7 +1,8 @@
 //! The hooks of one workload: one after the other for each generation, and again while one fails.
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use certagent_core::{backoff, config::Hook, rotation};
+use futures::future::pending;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -75,59 +76,65 @@ impl Worker {
         loop {
             let Target { hooked, occasion } = target.borrow_and_update().clone();
             let done = record.done.as_deref();
-            let open = occasion.filter(|now| done != Some(&*now.generation));
-            let wait_until = match open {
-                None => {
-                    if let Some(generation) = record.done.clone() {
-                        self.tell(HookState::Done { generation });
-                    }
-                    round = None;
-                    None
+            let Some(occasion) = occasion.filter(|now| done != Some(&*now.generation)) else {
+                if let Some(generation) = record.done.clone() {
+                    self.tell(HookState::Done { generation });
                 }
-                Some(occasion) => {
-                    let now = self.clock.now();
-                    let current = match &mut round {
-                        Some(round) if round.is_for(&hooked.hooks, &occasion) => round,
-                        other => other.insert(Round::new(&hooked.hooks, &occasion, now)),
-                    };
-                    if current.not_before.is_none_or(|moment| moment <= now) {
-                        let attempt = self.attempt(current, &hooked.workload, &mut record);
-                        let end = tokio::select! {
-                            biased;
-                            () = self.cancel.cancelled() => return,
-                            edit = edited(target.clone(), &hooked.hooks) => Some(edit),
-                            () = attempt => None,
-                        };
-                        match end {
-                            None => {}
-                            Some(Edit::Gone) => return,
-                            Some(Edit::Hooks) => {
-                                info!(
-                                    workload = hooked.workload,
-                                    "onRotate was edited: a hook that ran was ended, and the new ones run"
-                                );
-                                round = None;
-                                continue;
-                            }
-                        }
-                        if current.left.is_empty() {
-                            continue;
-                        }
-                    }
-                    current.not_before
+                round = None;
+                if self.wait(&mut target, None).await.is_break() {
+                    return;
                 }
+                continue;
             };
-            let wake = async {
-                match wait_until {
-                    Some(moment) => self.clock.sleep_until(moment).await,
-                    None => std::future::pending().await,
-                }
+            let now = self.clock.now();
+            let current = match &mut round {
+                Some(round) if round.is_for(&hooked.hooks, &occasion) => round,
+                other => other.insert(Round::new(&hooked.hooks, &occasion, now)),
             };
-            tokio::select! {
-                () = wake => {}
-                still = target.changed() => if still.is_err() { return },
-                () = self.cancel.cancelled() => return,
+            if let Some(moment) = current.not_before.filter(|moment| *moment > now) {
+                if self.wait(&mut target, Some(moment)).await.is_break() {
+                    return;
+                }
+                continue;
             }
+            let attempt = self.attempt(current, &hooked.workload, &mut record);
+            let edit = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return,
+                edit = edited(target.clone(), &hooked.hooks) => edit,
+                () = attempt => continue,
+            };
+            match edit {
+                Edit::Gone => return,
+                Edit::Hooks => info!(
+                    workload = hooked.workload,
+                    "onRotate was edited: a hook that ran was ended, and the new ones run"
+                ),
+            }
+            round = None;
+        }
+    }
+
+    /// Waits until there is something to look at: the moment has come, or the target is another.
+    /// Broken off if the workload is gone, or the agent ends.
+    async fn wait(
+        &self,
+        target: &mut watch::Receiver<Target>,
+        until: Option<Timestamp>,
+    ) -> ControlFlow<()> {
+        let moment = async {
+            match until {
+                Some(moment) => self.clock.sleep_until(moment).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = moment => ControlFlow::Continue(()),
+            still = target.changed() => match still {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            },
+            () = self.cancel.cancelled() => ControlFlow::Break(()),
         }
     }
 
