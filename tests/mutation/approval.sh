@@ -17,7 +17,7 @@ target=$(cd "$target" && pwd)
 readonly root target copy=$target/mutation
 # A rule is to be guarded by an example, not by luck.
 export CARGO_TARGET_DIR=$target PROPTEST_CASES=1 RUST_BACKTRACE=0
-readonly rules=(A0 A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11)
+readonly rules=(A0 A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12)
 
 die() {
   printf '%s\n' "$*" >&2

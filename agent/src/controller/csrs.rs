@@ -1,5 +1,5 @@
 //! The `CertificateSigningRequest`s of the cluster: read, and written only as far as they were read.
-use certagent_core::approval::{APPROVED_MESSAGE, AUTO_APPROVED, Denial};
+use certagent_core::approval::{APPROVED_MESSAGE, AUTO_APPROVED, Allowance, Denial};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
@@ -63,7 +63,13 @@ impl Csrs {
         Ok(there.filter(|there| there.uid().as_deref() == Some(uid)))
     }
 
-    pub(super) async fn approve(&self, csr: CertificateSigningRequest, now: Timestamp) -> Written {
+    /// Uses up what A12 allowed the pod, unless it is given back.
+    pub(super) async fn approve(
+        &self,
+        csr: CertificateSigningRequest,
+        _allowed: &Allowance,
+        now: Timestamp,
+    ) -> Written {
         let condition = condition("Approved", "True", AUTO_APPROVED, APPROVED_MESSAGE, now);
         self.write("approval", with(csr, condition)).await
     }

@@ -30,7 +30,7 @@ use kube::{
     },
 };
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch},
     task::{self, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -97,7 +97,7 @@ pub struct Requests {
     told: Mutex<Option<(String, Timestamp)>>,
     calls: Semaphore,
     purchases: [Semaphore; Priority::ALL.len()],
-    steps: Semaphore,
+    steps: Arc<Semaphore>,
     news: News,
     metrics: Arc<Metrics>,
     clock: SharedClock,
@@ -108,6 +108,12 @@ pub struct Requests {
 struct Subject {
     name: String,
     uid: String,
+}
+
+/// An object as the watch has brought it, and the permit to look at it.
+struct Seen {
+    csr: CertificateSigningRequest,
+    permit: OwnedSemaphorePermit,
 }
 
 /// Why a request is looked at again.
@@ -164,7 +170,7 @@ impl Requests {
             told: Mutex::default(),
             calls: Semaphore::new(CALLS),
             purchases: Priority::ALL.map(|_| Semaphore::new(PURCHASES)),
-            steps: Semaphore::new(STEPS),
+            steps: Arc::new(Semaphore::new(STEPS)),
             metrics,
             clock,
         }
@@ -197,7 +203,7 @@ impl Requests {
                 event = events.next() => match event {
                     Some(Ok(Event::Apply(csr) | Event::InitApply(csr))) => {
                         is_told = false;
-                        self.take(&csr, &mut jobs, &mut working);
+                        self.take(csr, &mut jobs, &mut working);
                     }
                     // Whoever works on it finds out, and counts what may have been sold for it.
                     Some(Ok(Event::Delete(_) | Event::Init | Event::InitDone)) => is_told = false,
@@ -216,12 +222,12 @@ impl Requests {
 
     fn take(
         self: &Arc<Self>,
-        csr: &CertificateSigningRequest,
+        csr: CertificateSigningRequest,
         jobs: &mut JoinSet<()>,
         working: &mut HashMap<String, task::Id>,
     ) {
         let Some(uid) = csr.uid() else { return };
-        if csrs::is_over(csr) || working.contains_key(&uid) {
+        if csrs::is_over(&csr) || working.contains_key(&uid) {
             return;
         }
         let subject = Subject {
@@ -229,12 +235,18 @@ impl Requests {
             uid: uid.clone(),
         };
         let this = Arc::clone(self);
-        let job = jobs.spawn(async move { this.work(&subject).await });
+        // Whoever has to wait first reads it then; until it is approved, a write shows whether this
+        // is still how it is.
+        let permit = Arc::clone(&self.steps).try_acquire_owned().ok();
+        let seen = permit
+            .filter(|_| !csrs::is(&csr, "Approved"))
+            .map(|permit| Seen { csr, permit });
+        let job = jobs.spawn(async move { this.work(&subject, seen).await });
         working.insert(uid, job.id());
     }
 
     /// Until the object is over.
-    async fn work(&self, subject: &Subject) {
+    async fn work(&self, subject: &Subject, mut seen: Option<Seen>) {
         let mut progress = None;
         let mut troubles: u32 = 0;
         let mut turn = None;
@@ -242,9 +254,12 @@ impl Requests {
             // What changes during the step counts.
             let marks = self.marks();
             let step = {
-                let _permit = self.steps.acquire().await;
+                let (csr, _permit) = match seen.take() {
+                    Some(Seen { csr, permit }) => (Some(csr), Ok(permit)),
+                    None => (None, Arc::clone(&self.steps).acquire_owned().await),
+                };
                 // In a place of its own: most wait most of the time, and need none of it then.
-                Box::pin(self.step(subject, &mut progress, turn.take())).await
+                Box::pin(self.step(subject, csr, &mut progress, turn.take())).await
             };
             match step {
                 Ok(()) => break,

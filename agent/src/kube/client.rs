@@ -4,17 +4,18 @@ use std::{
     time::Duration,
 };
 
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::client::legacy::connect::HttpConnector;
 use kube::{
     Client, Config,
     client::{ClientBuilder, ConfigExt as _, retry::RetryPolicy},
     config::{InClusterError, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
+use rustls::pki_types::ServerName;
+use tower::{ServiceBuilder, retry::RetryLayer};
+
+use super::connections::Connections;
 
 /// An API server that does not answer is noticed so soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -105,9 +106,10 @@ fn with(
     })
 }
 
-/// As the library builds one, but what is written is sent at once: else the first request of a
-/// connection waits up to 40 ms for an acknowledgement (Nagle's algorithm), and each watch that ends
-/// has a connection to follow it. Nor is a failed call logged here, without a word what it was for.
+/// As the library builds one, but with HTTP/2 where the API server has it: the library's has a
+/// connection for each watch, and for each call that is made at the same moment. What is written is
+/// sent at once: else the first request of a connection waits up to 40 ms for an acknowledgement
+/// (Nagle's algorithm). Nor is a failed call logged here, without a word what it was for.
 fn built(config: Config) -> kube::Result<Client> {
     // What these need only the library can do.
     if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
@@ -116,20 +118,29 @@ fn built(config: Config) -> kube::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let mut tls = HttpsConnectorBuilder::new()
+        .with_tls_config(config.rustls_client_config()?)
+        .https_or_http();
+    if let Some(name) = &config.tls_server_name {
+        // The library's error cannot be made here.
+        let Ok(name) = ServerName::try_from(name.clone()) else {
+            return Client::try_from(config);
+        };
+        tls = tls.with_server_name_resolver(FixedServerNameResolver::new(name));
+    }
+    let tls = tls.enable_all_versions().wrap_connector(tcp);
     let mut connector = TimeoutConnector::new(tls);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
-    let http = legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let http = Connections::new(&connector);
     let retry = config.default_retry.then(RetryPolicy::server_retry);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(retry.map(RetryLayer::new))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
         .service(http);
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }

@@ -1,9 +1,10 @@
 //! What the agent has to do with a cluster's API server.
 //!
-//! `client` reaches it, `crds` looks whether the cluster's definitions are ours, `csi_driver`
+//! `client` reaches it by `connections`, `crds` looks whether the cluster's definitions are ours, `csi_driver`
 //! follows the `CSIDriver` object, `schema` is where our definitions in `deploy/` come from. How the two
 //! objects of the configuration are followed is in `config::cluster`.
 pub mod client;
+mod connections;
 pub mod crds;
 pub mod csi_driver;
 pub mod schema;

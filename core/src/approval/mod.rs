@@ -19,6 +19,7 @@
 //!
 //! [`check_request`] is A0 to A6 and needs the request alone; what it gives knows which pod to look
 //! for. [`Wanted::check_pod`] is A7 to A11, and the only maker of an [`Approved`].
+//! [`RateLimit::take`] is A12, and the only maker of the [`Allowance`] that an approval uses up.
 //!
 //! A line that ends in `// A` and a number is a rule, or a part of one: `tests/mutation/approval.sh`
 //! takes each away and demands that a test fails.
@@ -55,7 +56,7 @@ pub use claims::{NODE_NAME, OPTIONAL_USAGE, POD_UID, USAGES};
 pub use denial::{Denial, MAX_MESSAGE_BYTES, Reason};
 pub use pkcs10::MAX_REQUEST_BYTES;
 pub use pod::{NEEDED_BY, POD_NAME};
-pub use rate::{Rate, RateLimit};
+pub use rate::{Allowance, RateLimit, Wait};
 
 /// The reason of the condition `Approved`, as the guide shows it.
 pub const AUTO_APPROVED: &str = "AutoApproved";

@@ -21,45 +21,49 @@ pub struct RateLimit {
     sweep_at: usize,
 }
 
-/// What the limit says of one more approval.
+/// One approval that a pod may have, counted already. [`RateLimit::take`] is its only maker.
+#[derive(Debug)]
+#[must_use = "it is counted: use it, or give it back"]
+pub struct Allowance {
+    pod_uid: String,
+    one: SignedDuration,
+}
+
+/// The pod was given several certificates lately. Never a reason to deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rate {
-    /// It may be; it is counted.
-    Allowed,
-    /// It has to wait; nothing was counted. Never a reason to deny.
-    Wait {
-        /// When there is an allowance for it.
-        until: Timestamp,
-    },
+pub struct Wait {
+    /// When there is an allowance for it.
+    pub until: Timestamp,
 }
 
 impl RateLimit {
     /// Asks for one approval for a pod whose certificates are valid for so long. To be called when
     /// all other rules hold, so that only pods that exist are counted.
-    pub fn take(&mut self, pod_uid: &str, validity: Duration, now: Timestamp) -> Rate {
+    ///
+    /// # Errors
+    ///
+    /// It has to wait; nothing was counted.
+    pub fn take(
+        &mut self,
+        pod_uid: &str,
+        validity: Duration,
+        now: Timestamp,
+    ) -> Result<Allowance, Wait> {
         let one = SignedDuration::try_from(validity / PER_VALIDITY).unwrap_or(SignedDuration::MAX);
         let all = one.saturating_mul(BURST);
         self.sweep(now);
+        let whole_at = self.whole_at.entry(pod_uid.to_owned()).or_insert(now);
         // A clock that was stepped back leaves an allowance that is empty, not one in debt.
-        let whole_at = self
-            .whole_at
-            .get(pod_uid)
-            .map_or(now, |whole_at| (*whole_at).clamp(now, later(now, all)));
-        let after = later(whole_at, one);
-        let (whole_at, rate) = if after > later(now, all) {
-            let until = later(whole_at, one.saturating_sub(all));
-            (whole_at, Rate::Wait { until })
-        } else {
-            (after, Rate::Allowed)
-        };
-        self.whole_at.insert(pod_uid.to_owned(), whole_at);
-        rate
+        *whole_at = (*whole_at).clamp(now, later(now, all));
+        room(*whole_at, one, all, now)?; // A12
+        *whole_at = later(*whole_at, one);
+        let pod_uid = pod_uid.to_owned();
+        Ok(Allowance { pod_uid, one })
     }
 
-    /// Gives back what [`RateLimit::take`] allowed and nobody used: the approval was not written.
-    pub fn give_back(&mut self, pod_uid: &str, validity: Duration) {
-        let one = SignedDuration::try_from(validity / PER_VALIDITY).unwrap_or(SignedDuration::MAX);
-        if let Some(whole_at) = self.whole_at.get_mut(pod_uid) {
+    /// Gives back what nobody used: the approval was not written.
+    pub fn give_back(&mut self, Allowance { pod_uid, one }: Allowance) {
+        if let Some(whole_at) = self.whole_at.get_mut(&pod_uid) {
             *whole_at = whole_at.saturating_sub(one).unwrap_or(Timestamp::MIN);
         }
     }
@@ -85,6 +89,20 @@ impl RateLimit {
         self.whole_at.shrink_to(self.whole_at.len() * 2);
         self.sweep_at = self.whole_at.len() * 2;
     }
+}
+
+/// Whether one more is left of an allowance that will be whole at `whole_at`.
+fn room(
+    whole_at: Timestamp,
+    one: SignedDuration,
+    all: SignedDuration,
+    now: Timestamp,
+) -> Result<(), Wait> {
+    if later(whole_at, one) <= later(now, all) {
+        return Ok(());
+    }
+    let until = later(whole_at, one.saturating_sub(all));
+    Err(Wait { until })
 }
 
 fn later(time: Timestamp, by: SignedDuration) -> Timestamp {

@@ -1,7 +1,10 @@
 //! One request: what the table says of it, and what is written then.
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use certagent_core::approval::{self, Approved, Denial, NEEDED_BY, Rate, Wanted};
+use certagent_core::approval::{self, Approved, Denial, NEEDED_BY, RateLimit, Wait, Wanted};
 use jiff::SignedDuration;
 use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Pod};
 use kube::{Api, Resource as _, ResourceExt as _};
@@ -19,16 +22,20 @@ use crate::{
 const OLD_ONES_WAIT: SignedDuration = SignedDuration::from_secs(60);
 
 impl Requests {
-    /// Reads the object, and does what is due. `turn` is the permit to buy, if it was waited for.
+    /// Reads the object, unless it was just `seen`, and does what is due. `turn` is the permit to
+    /// buy, if it was waited for.
     pub(super) async fn step(
         &self,
         subject: &Subject,
+        seen: Option<CertificateSigningRequest>,
         progress: &mut Option<Progress>,
         turn: Option<SemaphorePermit<'_>>,
     ) -> Result<(), Again> {
-        let Some(csr) = self.read(subject).await? else {
-            return Ok(());
+        let csr = match seen {
+            Some(csr) => Some(csr),
+            None => self.read(subject).await?,
         };
+        let Some(csr) = csr else { return Ok(()) };
         if csrs::is_over(&csr) {
             if let (Some(progress), Some(there)) = (progress, csrs::certificate(&csr)) {
                 progress.see(there);
@@ -137,25 +144,29 @@ impl Requests {
     ) -> Result<CertificateSigningRequest, Again> {
         let wanted = approved.wanted();
         let now = self.clock.now();
-        let rate = {
-            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-            rate.take(wanted.pod_uid(), self.validity(), now)
-        };
-        if let Rate::Wait { until } = rate {
+        let taken = self.rate().take(wanted.pod_uid(), self.validity(), now);
+        let allowance = taken.map_err(|Wait { until }| {
             info!(csr = wanted.csr_name(), pod_uid = wanted.pod_uid(), %until,
                 "the pod was given several certificates lately, so this one waits");
-            return Err(Again::At(until));
-        }
+            Again::At(until)
+        })?;
         let approved = {
             let _permit = self.calls.acquire().await;
-            self.csrs.approve(csr, now).await
+            self.csrs.approve(csr, &allowance, now).await
         };
-        let approved = approved.inspect_err(|_not_written| {
-            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-            rate.give_back(wanted.pod_uid(), self.validity());
-        })?;
+        let approved = match approved {
+            Ok(approved) => approved,
+            Err(not_written) => {
+                self.rate().give_back(allowance);
+                return Err(not_written.into());
+            }
+        };
         self.metrics.decided("approved", "");
         Ok(approved)
+    }
+
+    fn rate(&self) -> MutexGuard<'_, RateLimit> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn tell_first(&self, approved: &Approved, pod: &Pod) {
