@@ -1,5 +1,5 @@
 # Each rule of the two objects broken by `kubectl apply`: the API server says so where the definition can, and the
-# condition where it cannot.
+# condition where it cannot. And objects that are another installation's.
 # shellcheck shell=bash
 
 # One of the two objects, changed by jq: KIND CHANGE
@@ -78,4 +78,44 @@ each_rule_of_the_objects_is_said_where_people_look() {
   k -n "$ours" rollout status deployment/certagent-controller --timeout=60s
   await 30 'their recovery' ready_as workloadcertificateconfig 'WorkloadCertificateConfig is ready'
   await 15 'their recovery' ready_as trustconfig 'TrustConfig is ready'
+}
+
+# A second controller or driver, beside those that run, does not start because of an object, and has not
+# written to it: OBJECT ITS_VERSION COMMAND ARGUMENT...
+refuses_to_start() {
+  local object=$1 before=$2 after result=0
+  shift 2
+  enter timeout 20 "$certagent" "$@" --trust-domain "$trust_domain" --driver-name "$driver" \
+    --kubeconfig "$STATE/pki/admin.kubeconfig" >"$work/refusal" 2>&1 || result=$?
+  if [ "$result" != 1 ] || ! grep -F "$object of another installation" "$work/refusal"; then
+    fail "certagent $1 ended with $result: $(cat "$work/refusal")"
+  fi
+  grep -F -e '--adopt-foreign-objects' "$work/refusal" || fail 'no next step'
+  after=$(version_of "$object")
+  [ "$before" = "$after" ] || fail "$object was written: $before, then $after"
+}
+
+# Of an object as messages call it: "KIND NAME"
+version_of() { k get "${1% *}" "${1#* }" -o 'jsonpath={.metadata.resourceVersion}'; }
+
+the_objects_of_another_installation_are_left_alone() {
+  local object objects=("CSIDriver $driver"
+    'CustomResourceDefinition workloadcertificateconfigs.security.cloud.google.com'
+    'CustomResourceDefinition trustconfigs.security.cloud.google.com')
+  for object in "${objects[@]}"; do
+    # As another's has it, and as an object that nobody labelled.
+    for label in app.kubernetes.io/part-of=other app.kubernetes.io/part-of-; do
+      k label --overwrite "${object% *}" "${object#* }" "$label"
+      refuses_to_start "$object" "$(version_of "$object")" controller \
+        --ca-endpoint "$emulator" --identity none --state-dir /run/refused
+      refuses_to_start "$object" "$(version_of "$object")" node \
+        --node-name other-node --kubelet-root /run/refused-kubelet
+      k label "${object% *}" "${object#* }" app.kubernetes.io/part-of-
+    done
+    k label "${object% *}" "${object#* }" app.kubernetes.io/part-of=certagent
+  done
+  # Those that run take nothing back: a pod of theirs still gets its certificate.
+  create beside-others
+  ready beside-others
+  remove beside-others
 }

@@ -39,6 +39,7 @@ readonly all=(
   a_certificate_of_somebody_else_is_refused_by_the_node
   while_the_ca_is_away_the_request_waits_and_heals
   while_the_api_server_is_away_requests_wait_and_heal
+  the_objects_of_another_installation_are_left_alone
   the_controller_is_killed_while_it_signs_and_the_other_takes_over
   fifty_pods_at_once_come_through_the_controller
   after_the_controller_nothing_is_left

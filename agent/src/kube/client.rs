@@ -15,10 +15,16 @@ use kube::{
 use rustls::pki_types::ServerName;
 use tower::{ServiceBuilder, retry::RetryLayer};
 
-use super::connections::Connections;
+use super::connections::{Connections, Pulse};
 
 /// An API server that does not answer is noticed so soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// As Kubernetes' own clients have it, about.
+const PULSE: Pulse = Pulse {
+    silence: Duration::from_secs(20),
+    patience: Duration::from_secs(10),
+};
 
 /// Why there is no client. None of it is about the server: that is not asked yet.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +106,7 @@ fn with(
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // The library takes the process's own. Somebody may have been faster; then it is the same.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    built(config).map_err(|source| ClientError::Credentials {
+    built(config, PULSE).map_err(|source| ClientError::Credentials {
         origin: kubeconfig.map_or_else(origin, |path| path.display().to_string()),
         source: Box::new(source),
     })
@@ -110,7 +116,7 @@ fn with(
 /// connection for each watch, and for each call that is made at the same moment. What is written is
 /// sent at once: else the first request of a connection waits up to 40 ms for an acknowledgement
 /// (Nagle's algorithm). Nor is a failed call logged here, without a word what it was for.
-fn built(config: Config) -> kube::Result<Client> {
+pub(super) fn built(config: Config, pulse: Pulse) -> kube::Result<Client> {
     // What these need only the library can do.
     if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
         return Client::try_from(config);
@@ -134,7 +140,7 @@ fn built(config: Config) -> kube::Result<Client> {
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
-    let http = Connections::new(&connector);
+    let http = Connections::new(&connector, pulse);
     let retry = config.default_retry.then(RetryPolicy::server_retry);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())

@@ -24,10 +24,16 @@ use tower::{BoxError, Service};
 const WATCHES: usize = 64;
 /// Connections for watches, each made when those before it are full. What is beyond all of them shares.
 const LINES: usize = 8;
-/// A connection that says nothing is asked whether it lives after so long, and given up after
-/// [`PATIENCE`] more: nothing else would tell a watch that its API server has vanished.
-const SILENCE: Duration = Duration::from_secs(20);
-const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a connection is found to be dead: nothing else would tell a watch that its API server has
+/// vanished without a word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pulse {
+    /// With nothing heard for so long, the other side is asked whether it lives.
+    pub(super) silence: Duration,
+    /// It has so long for an answer.
+    pub(super) patience: Duration,
+}
 
 /// Sends requests to one API server.
 pub(super) struct Connections<C> {
@@ -44,13 +50,13 @@ struct Line<C> {
 
 impl<C: Connect + Clone + Send + Sync + 'static> Connections<C> {
     /// Nothing is connected yet.
-    pub(super) fn new(connector: &C) -> Self {
+    pub(super) fn new(connector: &C, pulse: Pulse) -> Self {
         let client = || {
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
-                .http2_keep_alive_interval(SILENCE)
-                .http2_keep_alive_timeout(PATIENCE)
+                .http2_keep_alive_interval(pulse.silence)
+                .http2_keep_alive_timeout(pulse.patience)
                 .http2_keep_alive_while_idle(true)
                 .build(connector.clone())
         };
@@ -121,3 +127,7 @@ fn is_watch(request: &Uri) -> bool {
     let query = request.query().unwrap_or_default();
     query.split('&').any(|pair| pair == "watch=true")
 }
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;

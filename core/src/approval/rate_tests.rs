@@ -21,7 +21,11 @@ fn five_at_once_then_one_each_fiftieth_of_the_validity() {
     }
     let wait = Some(at(72));
     assert_eq!(ask(&mut limit, "a", HOUR, at(0)), wait);
-    assert_eq!(ask(&mut limit, "a", HOUR, at(71)), wait, "waiting costs nothing");
+    assert_eq!(
+        ask(&mut limit, "a", HOUR, at(71)),
+        wait,
+        "waiting costs nothing"
+    );
     assert_eq!(ask(&mut limit, "a", HOUR, at(72)), None);
     assert_eq!(ask(&mut limit, "a", HOUR, at(72)), Some(at(144)));
     assert_eq!(ask(&mut limit, "b", HOUR, at(72)), None, "another pod");
@@ -52,10 +56,7 @@ fn pods_whose_allowance_is_whole_are_forgotten() {
     let mut limit = RateLimit::default();
     assert!(limit.is_empty());
     for second in 0..100_000 {
-        assert_eq!(
-            ask(&mut limit, &second.to_string(), HOUR, at(second)),
-            None
-        );
+        assert_eq!(ask(&mut limit, &second.to_string(), HOUR, at(second)), None);
         // Each counts for 72 s.
         assert!(limit.len() <= 2 * 73, "{}", limit.len());
     }
