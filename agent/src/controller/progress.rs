@@ -39,8 +39,8 @@ pub(super) struct Progress {
     pub(super) begun: Timestamp,
     /// It has let others go first.
     has_waited: bool,
-    /// What was bought, and not written yet.
-    bought: Option<(IssuedChain, PreparedRequest)>,
+    /// What was bought, and not written yet. Few have it, and thousands may wait.
+    bought: Option<Box<(IssuedChain, PreparedRequest)>>,
 }
 
 impl Progress {
@@ -80,7 +80,7 @@ impl Progress {
 
     /// Keeps what was bought until it is written.
     pub(super) fn keep(&mut self, chain: &IssuedChain, request: &PreparedRequest) {
-        self.bought = Some((chain.clone(), request.clone()));
+        self.bought = Some(Box::new((chain.clone(), request.clone())));
     }
 
     /// A certificate stands in the object, whoever wrote it. Whoever asks with the same ids gets the
@@ -89,7 +89,7 @@ impl Progress {
         let is_ours = self
             .bought
             .as_ref()
-            .is_none_or(|(chain, _)| chain.chain().to_pem().as_bytes() == there);
+            .is_none_or(|bought| bought.0.chain().to_pem().as_bytes() == there);
         if is_ours {
             self.close();
         }
@@ -97,7 +97,7 @@ impl Progress {
 
     /// What was bought already.
     pub(super) fn bought(&self) -> Option<Attempt> {
-        let (chain, request) = self.bought.clone()?;
+        let (chain, request) = *self.bought.clone()?;
         Some(Attempt::Issued {
             chain: Box::new(chain),
             request: Box::new(request),

@@ -112,7 +112,7 @@ struct Subject {
 
 /// An object as the watch has brought it, and the permit to look at it.
 struct Seen {
-    csr: CertificateSigningRequest,
+    csr: Box<CertificateSigningRequest>,
     permit: OwnedSemaphorePermit,
 }
 
@@ -240,7 +240,10 @@ impl Requests {
         let permit = Arc::clone(&self.steps).try_acquire_owned().ok();
         let seen = permit
             .filter(|_| !csrs::is(&csr, "Approved"))
-            .map(|permit| Seen { csr, permit });
+            .map(|permit| Seen {
+                csr: Box::new(csr),
+                permit,
+            });
         let job = jobs.spawn(async move { this.work(&subject, seen).await });
         working.insert(uid, job.id());
     }
@@ -269,7 +272,7 @@ impl Requests {
                 }
                 Err(Again::Hindered(moment)) => {
                     troubles = 0;
-                    self.until(moment, marks).await;
+                    Box::pin(self.until(moment, marks)).await;
                 }
                 // Then the rules are asked again: they hold at the moment of signing, not only at
                 // that of approving.

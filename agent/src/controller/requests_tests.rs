@@ -479,3 +479,16 @@ async fn a_certificate_that_is_refused_ends_the_request_and_counts_as_given_up()
 mod kill;
 #[path = "requests_trouble_tests.rs"]
 mod trouble;
+
+#[tokio::test]
+async fn a_request_that_waits_takes_little_memory() {
+    let bench = Bench::idle(Lab::start().await, vec![issuing()]).await;
+    let requests = bench.requests();
+    let subject = Subject {
+        name: String::new(),
+        uid: String::new(),
+    };
+    // Thousands wait where a pool has a small quota. What one step needs is not among it.
+    let bytes = size_of_val(&requests.work(&subject, None));
+    assert!(bytes < 1024, "{bytes}");
+}

@@ -102,8 +102,9 @@ pub(crate) async fn run(place: &Place, cluster: &Cluster) {
         at(&mut took, 95).as_secs_f64(),
     );
     println!(
-        "    sold for them: {}; memory: {}",
+        "    sold for them: {}, refused by the quota: {}; memory: {}",
         sold(place) - before,
+        place.emulator.stats().quota_refused,
         memory(&controller)
     );
 

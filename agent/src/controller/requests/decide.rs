@@ -27,12 +27,12 @@ impl Requests {
     pub(super) async fn step(
         &self,
         subject: &Subject,
-        seen: Option<CertificateSigningRequest>,
+        seen: Option<Box<CertificateSigningRequest>>,
         progress: &mut Option<Progress>,
         turn: Option<SemaphorePermit<'_>>,
     ) -> Result<(), Again> {
         let csr = match seen {
-            Some(csr) => Some(csr),
+            Some(csr) => Some(*csr),
             None => self.read(subject).await?,
         };
         let Some(csr) = csr else { return Ok(()) };
