@@ -90,7 +90,7 @@ mod watch;
 pub use self::rustls::{
     PeerError, Resolver, Verifier,
     authorize::{self, Authorize},
-    peer_id, peer_id_of,
+    peer_certificate, peer_id, peer_id_of,
 };
 pub use access::Access;
 /// What chains, keys and bundles are, and their errors.

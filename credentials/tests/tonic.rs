@@ -94,6 +94,29 @@ async fn who_is_refused_is_told_to_the_application_with_both_ids() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_connection_tells_which_certificate_its_peer_has_presented() {
+    use tonic::codegen::tokio_stream::StreamExt as _;
+    let home = Authority::new("example.org");
+    let (server, client) = (Workload::new(&home, SERVER), Workload::new(&home, CLIENT));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rule = authorize::same_trust_domain();
+    let mut incoming = server.credentials.tonic_incoming(listener, rule).unwrap();
+    let address = incoming.local_addr().unwrap().to_string();
+    for _ in 0..2 {
+        let (credentials, to) = (client.credentials.clone(), address.clone());
+        let asks =
+            tokio::spawn(async move { tonic_pair::channel(&credentials, &to, SERVER).await });
+        let connection = timeout(GUARD, incoming.next()).await.unwrap();
+        let connection = connection.unwrap().unwrap();
+        let peer = connection.peer();
+        assert_eq!(peer.spiffe_id().to_string(), CLIENT);
+        assert_eq!(peer.certificate().serial_hex(), client.serial());
+        asks.abort();
+        client.rotate(&home);
+    }
+}
+
 #[tokio::test]
 async fn a_peer_that_says_nothing_holds_up_nobody() {
     let home = Authority::new("example.org");

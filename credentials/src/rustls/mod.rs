@@ -6,7 +6,7 @@ mod peer;
 mod resolver;
 mod verifier;
 
-pub use peer::{PeerError, peer_id, peer_id_of};
+pub use peer::{PeerError, peer_certificate, peer_id, peer_id_of};
 pub use resolver::Resolver;
 pub use verifier::Verifier;
 

@@ -116,13 +116,22 @@ impl fmt::Debug for PeerError {
 /// `peer_id(&connection)`. `None` before, and if it was not made with a
 /// [`Verifier`](crate::Verifier) and the peer has no SPIFFE ID.
 pub fn peer_id(connection: &CommonState) -> Option<SpiffeId> {
-    peer_id_of(connection.peer_certificates()?.first()?)
+    leaf::spiffe_id(&peer_certificate(connection)?).ok()
+}
+
+/// The certificate that the other end of a connection has presented: its serial number for a log, or
+/// its end, which is when the connection should have gone. `None` before the handshake is done.
+pub fn peer_certificate(connection: &CommonState) -> Option<Certificate> {
+    parsed(connection.peer_certificates()?.first()?)
 }
 
 /// The SPIFFE ID in a certificate, in DER. **It verifies nothing**: give it what a handshake with a
 /// [`Verifier`](crate::Verifier) has accepted, such as reqwest's `TlsInfo::peer_certificate`.
 pub fn peer_id_of(certificate: &[u8]) -> Option<SpiffeId> {
+    leaf::spiffe_id(&parsed(certificate)?).ok()
+}
+
+fn parsed(certificate: &[u8]) -> Option<Certificate> {
     let certificate = rustls::pki_types::CertificateDer::from(certificate).into_owned();
-    let leaf = Certificate::from_der(certificate).ok()?;
-    leaf::spiffe_id(&leaf).ok()
+    Certificate::from_der(certificate).ok()
 }

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use certagent_svid::leaf;
 use futures_core::Stream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -18,7 +19,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
 use super::{ALPN, HANDSHAKE, PeerInfo};
-use crate::{Authorize, Credentials, Error, Event, peer_id};
+use crate::{Authorize, Credentials, Error, Event, peer_certificate};
 
 /// How many handshakes go on at once. Who comes then waits in the listener's queue.
 const HANDSHAKES: usize = 1024;
@@ -117,12 +118,14 @@ async fn handshake(
             )));
         }
     };
-    let spiffe_id = peer_id(stream.get_ref().1)
-        .ok_or_else(|| failed("the peer has no SPIFFE ID".to_owned()))?;
+    let certificate = peer_certificate(stream.get_ref().1)
+        .ok_or_else(|| failed("the peer has no certificate".to_owned()))?;
+    let spiffe_id = leaf::spiffe_id(&certificate).map_err(|error| failed(error.to_string()))?;
     Ok(Connection {
         stream,
         peer: PeerInfo {
             spiffe_id,
+            certificate: Arc::new(certificate),
             remote: Some(remote),
         },
     })

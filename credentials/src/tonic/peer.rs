@@ -1,12 +1,13 @@
 //! Who calls.
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use certagent_svid::SpiffeId;
+use certagent_svid::{Certificate, SpiffeId};
 
 /// Who is at the other end of a connection, in the extensions of each of its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerInfo {
     pub(super) spiffe_id: SpiffeId,
+    pub(super) certificate: Arc<Certificate>,
     pub(super) remote: Option<SocketAddr>,
 }
 
@@ -14,6 +15,11 @@ impl PeerInfo {
     /// Its verified and authorised id.
     pub fn spiffe_id(&self) -> &SpiffeId {
         &self.spiffe_id
+    }
+
+    /// The certificate that it has presented, of which each new one has another serial number.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
     }
 
     /// Its address.
