@@ -11,7 +11,9 @@
 )]
 use std::{io, sync::Arc, time::Duration};
 
-use certagent_credentials::{Credentials, SpiffeId, authorize, peer_id};
+use certagent_credentials::{
+    Authorize, Certificate, Credentials, authorize, peer_certificate, peer_id,
+};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -22,10 +24,14 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Greets everybody of the own trust domain, for ever.
-pub(crate) async fn serve(credentials: Credentials, listener: TcpListener) -> Result<(), Error> {
-    let config = credentials.server_config(authorize::same_trust_domain())?;
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+/// Greets everybody whom the rule lets in, for ever.
+pub(crate) async fn serve(
+    credentials: Credentials,
+    listener: TcpListener,
+    rule: impl Authorize,
+) -> Result<(), Error> {
+    // Made once: each handshake takes what is newest.
+    let acceptor = TlsAcceptor::from(Arc::new(credentials.server_config(rule)?));
     loop {
         let (stream, from) = listener.accept().await?;
         let acceptor = acceptor.clone();
@@ -41,29 +47,33 @@ pub(crate) async fn serve(credentials: Credentials, listener: TcpListener) -> Re
 
 async fn greet(acceptor: TlsAcceptor, stream: TcpStream) -> io::Result<()> {
     let mut stream = acceptor.accept(stream).await?;
-    let peer = peer_id(stream.get_ref().1).ok_or(io::ErrorKind::InvalidData)?;
-    stream
-        .write_all(format!("hello, {peer}").as_bytes())
-        .await?;
+    let connection = stream.get_ref().1;
+    let peer = peer_id(connection).ok_or(io::ErrorKind::InvalidData)?;
+    let certificate = peer_certificate(connection).ok_or(io::ErrorKind::InvalidData)?;
+    let said = format!("hello, {peer} with {}", certificate.serial_hex());
+    stream.write_all(said.as_bytes()).await?;
     stream.shutdown().await
 }
 
-/// What the server says, and who it is.
-pub(crate) async fn ask(
-    credentials: &Credentials,
-    address: &str,
-    server: &str,
-) -> Result<(String, SpiffeId), Error> {
+/// What connects to one server. Make it once: each handshake takes what is newest.
+pub(crate) fn connector(credentials: &Credentials, server: &str) -> Result<TlsConnector, Error> {
     let config = credentials.client_config(authorize::id(server)?)?;
-    let connector = TlsConnector::from(Arc::new(config));
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What the server says, and the certificate that it showed.
+pub(crate) async fn ask(
+    connector: &TlsConnector,
+    address: &str,
+) -> Result<(String, Certificate), Error> {
     // Sent to the server, and checked against nothing: the id is what counts.
     let name = ServerName::try_from("spiffe.invalid")?;
     let stream = TcpStream::connect(address).await?;
     let mut stream = connector.connect(name, stream).await?;
-    let peer = peer_id(stream.get_ref().1).ok_or("no peer")?;
+    let server = peer_certificate(stream.get_ref().1).ok_or("no peer")?;
     let mut said = String::new();
     stream.read_to_string(&mut said).await?;
-    Ok((said, peer))
+    Ok((said, server))
 }
 
 #[tokio::main]
@@ -75,11 +85,13 @@ async fn main() -> Result<(), Error> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [directory, "server", address] => {
             let listener = TcpListener::bind(address).await?;
-            serve(Credentials::open(directory)?, listener).await
+            let rule = authorize::same_trust_domain();
+            serve(Credentials::open(directory)?, listener, rule).await
         }
         [directory, "client", address, server] => {
-            let (said, peer) = ask(&Credentials::open(directory)?, address, server).await?;
-            println!("{peer} says: {said}");
+            let connector = connector(&Credentials::open(directory)?, server)?;
+            let (said, certificate) = ask(&connector, address).await?;
+            println!("{server} with {} says: {said}", certificate.serial_hex());
             Ok(())
         }
         _ => Err("usage: tokio_rustls DIR server ADDRESS | DIR client ADDRESS SERVER_ID".into()),

@@ -23,6 +23,7 @@ mod reqwest_client;
 #[expect(dead_code, reason = "main is for the command line")]
 mod tokio_example;
 
+use certagent_credentials::authorize;
 use fixture::Authority;
 use tokio::net::TcpListener;
 use world::{CLIENT, SERVER, Workload};
@@ -38,17 +39,24 @@ async fn tokio_rustls_greets_while_both_sides_rotate() {
     let home = Authority::new("example.org");
     let (server, client) = (Workload::new(&home, SERVER), Workload::new(&home, CLIENT));
     let (listener, address) = listener().await;
-    tokio::spawn(tokio_example::serve(server.credentials.clone(), listener));
+    let rule = authorize::same_trust_domain();
+    tokio::spawn(tokio_example::serve(
+        server.credentials.clone(),
+        listener,
+        rule,
+    ));
+    let connector = tokio_example::connector(&client.credentials, SERVER).unwrap();
     for _ in 0..3 {
-        let asked = tokio_example::ask(&client.credentials, &address, SERVER).await;
-        let (said, peer) = asked.unwrap();
-        assert_eq!(said, format!("hello, {CLIENT}"));
-        assert_eq!(peer.to_string(), SERVER);
+        let asked = tokio_example::ask(&connector, &address).await;
+        let (said, certificate) = asked.unwrap();
+        assert_eq!(said, format!("hello, {CLIENT} with {}", client.serial()));
+        assert_eq!(certificate.serial_hex(), server.serial());
         server.rotate(&home);
         client.rotate(&home);
     }
-    let wrong = tokio_example::ask(&client.credentials, &address, CLIENT).await;
-    let error = wrong.unwrap_err().to_string();
+    let wrong = tokio_example::connector(&client.credentials, CLIENT).unwrap();
+    let refused = tokio_example::ask(&wrong, &address).await;
+    let error = refused.unwrap_err().to_string();
     assert!(
         error.contains(&format!("{SERVER} is not authorised")),
         "{error}"

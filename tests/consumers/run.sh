@@ -6,9 +6,9 @@
 #   run.sh CONSUMER[-ec|-rsa]...   only these
 #   run.sh --list                  their names
 #
-# It needs root, Go, Maven with a JDK of 17 or newer, Python with venv, and Debian's packages, which it
-# installs where they are missing. CERTAGENT is the program (else it is built). What is installed and
-# built is kept in target/consumers; Go's and Maven's own caches are used, too. Logs are kept where
+# It needs root, cargo, Go, Maven with a JDK of 17 or newer, Python with venv, and Debian's packages,
+# which it installs where they are missing. CERTAGENT is the program (else it is built, with the
+# consumers in Rust). What is installed and built is kept in target/consumers; Go's and Maven's own caches are used, too. Logs are kept where
 # the last lines say: after a failure, and with KEEP_LOGS=1 always. world.sh is what runs one consumer.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -48,10 +48,7 @@ main() {
   [ $# -gt 0 ] || wanted=("${all[@]}")
   needed
   install_all
-  if [ -z "${CERTAGENT:-}" ]; then
-    (cd "$root" && cargo build --quiet --locked -p certagent)
-    CERTAGENT=$target/debug/certagent
-  fi
+  build_rust
   export CERTAGENT PATH=$INSTALLED/python/bin:$PATH
   run "${wanted[@]}"
 }
@@ -62,11 +59,11 @@ needed() {
     echo 'the consumers run in namespaces of their own, and PostgreSQL as another user: run this as root' >&2
     return 1
   fi
-  for tool in apt-get dpkg go java mvn python3; do
+  for tool in apt-get cargo dpkg go java mvn python3; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   if [ ${#missing[@]} -gt 0 ]; then
-    echo "missing: ${missing[*]}; the consumers are Debian's, Go's, Java's and Python's" >&2
+    echo "missing: ${missing[*]}; the consumers are Debian's, Go's, Java's, Python's and Rust's" >&2
     return 1
   fi
 }
@@ -131,6 +128,22 @@ install_python() {
     "$python/bin/pip" install --quiet --requirement "$here/requirements.txt"
     cp "$here/requirements.txt" "$python/"
   fi
+}
+
+# The consumers in Rust, and the program unless there is one: at once, so that they share what they
+# are built from.
+build_rust() {
+  local wanted=(-p certagent-consumers) rust=$INSTALLED/rust name
+  if [ -z "${CERTAGENT:-}" ]; then
+    wanted+=(-p certagent)
+    CERTAGENT=$target/debug/certagent
+  fi
+  (cd "$root" && CARGO_TARGET_DIR=$target cargo build --quiet --locked "${wanted[@]}")
+  mkdir -p "$rust"
+  for name in rustls tonic; do
+    # A new file: the old one may be running elsewhere.
+    cp --remove-destination "$target/debug/consumer-$name" "$rust/$name"
+  done
 }
 
 run() {
