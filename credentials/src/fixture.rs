@@ -6,7 +6,7 @@ use certagent_svid::{
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, SanType, SignatureAlgorithm,
 };
 
 pub(crate) const ID: &str = "spiffe://example.org/ns/shop/sa/cart";
@@ -34,11 +34,17 @@ pub(crate) fn credential() -> Credential {
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     bundle: TrustBundle,
+    algorithm: &'static SignatureAlgorithm,
 }
 
 impl Authority {
     pub(crate) fn new(domain: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
+        Self::with(domain, &rcgen::PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// One whose key, and those of its leaves, are for this algorithm.
+    pub(crate) fn with(domain: &str, algorithm: &'static SignatureAlgorithm) -> Self {
+        let key = KeyPair::generate_for(algorithm).unwrap();
         let mut ca = CertificateParams::default();
         let name = format!("Root of {domain}");
         ca.distinguished_name.push(DnType::CommonName, name);
@@ -51,6 +57,7 @@ impl Authority {
         Self {
             issuer: Issuer::new(ca, key),
             bundle: TrustBundle::new(TrustDomain::new(domain).unwrap(), [root]),
+            algorithm,
         }
     }
 
@@ -65,7 +72,7 @@ impl Authority {
         id: &str,
         bend: impl FnOnce(&mut CertificateParams),
     ) -> Credential {
-        let key = KeyPair::generate().unwrap();
+        let key = KeyPair::generate_for(self.algorithm).unwrap();
         let mut leaf = CertificateParams::default();
         leaf.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -48,6 +48,7 @@ fn rustls_comes_without_a_crypto_provider_and_without_a_runtime() {
     let there = check("dependencies-rustls.txt", &["--features", "rustls"]);
     for name in [
         "aws-lc-rs",
+        "graviola",
         "ring",
         "tokio",
         "hyper",
@@ -65,6 +66,7 @@ fn tonic_comes_without_a_crypto_provider_and_without_a_router() {
     let there = check("dependencies-tonic.txt", &["--features", "tonic"]);
     for name in [
         "aws-lc-rs",
+        "graviola",
         "ring",
         "axum",
         "prost",

@@ -10,7 +10,7 @@ use std::{
 };
 
 use certagent_credentials::{Credentials, Event};
-use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider};
 
 use crate::fixture::{Authority, Credential, NOW};
 
@@ -36,6 +36,11 @@ impl Workload {
 
     /// A workload with a credential that is not the usual one.
     pub(crate) fn with(credential: &Credential, id: &'static str) -> Self {
+        Self::by(credential, id, default_provider())
+    }
+
+    /// A workload whose cryptography is done by another provider.
+    pub(crate) fn by(credential: &Credential, id: &'static str, provider: CryptoProvider) -> Self {
         let directory = tempfile::tempdir().unwrap();
         credential.swap(directory.path(), 0);
         let (tell, events) = mpsc::channel();
@@ -43,7 +48,7 @@ impl Workload {
         Self {
             credentials: Credentials::builder(directory.path())
                 .clock(|| NOW.parse().unwrap())
-                .crypto_provider(Arc::new(default_provider()))
+                .crypto_provider(Arc::new(provider))
                 .on_event(move |event| drop(tell.lock().unwrap().send(event.clone())))
                 .open()
                 .unwrap(),
