@@ -4,6 +4,7 @@
 //! ```sh
 //! consumer-tonic server|client ADDRESS VOLUME PEER_SPIFFE_ID
 //! ```
+#![expect(clippy::print_stderr, reason = "run.sh keeps it beside the lines")]
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -17,7 +18,7 @@ use certagent_credentials::{
 };
 use tokio::net::TcpListener;
 use tonic::{
-    Request, Response, Status,
+    Code, Request, Response, Status,
     codegen::tokio_stream::{self, Stream},
     transport::{Channel, Endpoint, Server},
 };
@@ -129,14 +130,24 @@ impl Client {
     }
 
     async fn request(&self, prefix: &'static str) -> Result<Seen, Error> {
-        let asked = HealthCheckRequest {
-            service: String::new(),
-        };
-        let response = HealthClient::new(self.channel.clone()).check(asked).await?;
+        let response = ask(&self.channel).await?;
         let client = response.metadata().get(CLIENT_SERIAL);
         let client = client.ok_or("the server did not say whose certificate it saw")?;
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         let server = server.as_ref().ok_or("the server showed no certificate")?;
         Ok(Seen::new(prefix, server, client.to_str()?))
+    }
+}
+
+/// Asks, and once more if the connection had come to its end before the request was sent: the channel
+/// makes another one.
+async fn ask(channel: &Channel) -> Result<Response<HealthCheckResponse>, Status> {
+    let mut client = HealthClient::new(channel.clone());
+    match client.check(HealthCheckRequest::default()).await {
+        Err(status) if status.code() == Code::Cancelled => {
+            eprintln!("once more after: {status}");
+            client.check(HealthCheckRequest::default()).await
+        }
+        answer => answer,
     }
 }
