@@ -152,7 +152,7 @@ fn whoever_reloads_when_told_of_a_failure_is_not_told_for_ever() {
         .open()
         .unwrap();
     *slot.lock().unwrap() = Some(credentials.clone());
-    std::fs::remove_file(dir.path().join("private_key.pem")).unwrap();
+    std::fs::write(dir.path().join("credential-bundle.pem"), "").unwrap();
     assert!(credentials.reload().is_err());
     let (event, result) = told.recv_timeout(GUARD).unwrap();
     assert!(matches!(event, Event::Failed { .. }), "{event:?}");
@@ -211,11 +211,14 @@ fn a_directory_that_cannot_be_used_leaves_the_last_good_one_in_use() {
     good.write(dir.path());
     let hands = Hands::new();
     let (credentials, events) = told(builder(dir.path()).clock(hands.clock()));
-    std::fs::write(dir.path().join("certificates.pem"), "").unwrap();
+    std::fs::write(dir.path().join("credential-bundle.pem"), "").unwrap();
     let Event::Failed { since, error } = next(&events) else {
         panic!("another event");
     };
-    assert!(error.to_string().contains("certificates.pem"), "{error}");
+    assert!(
+        error.to_string().contains("credential-bundle.pem"),
+        "{error}"
+    );
     assert_eq!(since, NOW.parse().unwrap());
     assert_eq!(serial(&credentials), good.serial());
 

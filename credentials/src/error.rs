@@ -204,7 +204,15 @@ pub enum ReadError {
         /// The leaf's trust domain.
         trust_domain: String,
     },
-    /// The bundle of key and chain holds another pair than the two files.
+    /// Key and certificate in the bundle of both are not of one pair.
+    #[error(
+        "the key in {path} does not belong to the certificate beside it; both have to be written again, in one piece"
+    )]
+    CredentialBundleMismatch {
+        /// The bundle's file.
+        path: PathBuf,
+    },
+    /// The bundle of key and chain holds another pair than the two files of the same generation.
     #[error("{path} holds another {what} than {other}; write them together, by a swap of ..data")]
     CredentialBundleDiffers {
         /// The bundle's file.

@@ -24,8 +24,9 @@
 //! A directory of credentials is replaced while it is read. Whoever opens two of its paths one
 //! after the other will, sooner or later, hold a key and a certificate of different generations.
 //! [`read`] does not: it opens the generation behind `..data` once and reads every file through
-//! that directory; where there is no `..data` (three plain files, rewritten one by one) it reads
-//! until nothing changes any more and the key fits the certificate.
+//! that directory; where there is no `..data` (plain files, rewritten one by one) it reads until
+//! nothing changes any more and the key fits the certificate. Key and chain are taken from
+//! `credential-bundle.pem`, which is one file, where there is one.
 //!
 //! # Reloading
 //!
@@ -75,6 +76,7 @@ mod event;
 #[cfg(test)]
 mod fixture;
 mod health;
+mod pair;
 mod place;
 mod read;
 mod reload;

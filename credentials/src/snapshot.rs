@@ -2,13 +2,13 @@
 use std::collections::BTreeMap;
 
 use certagent_svid::{
-    Certificate, Chain, KeyError, PrivateKey, SpiffeId, TrustBundle, TrustBundles, TrustDomain,
-    bundle_map, layout, leaf,
+    Certificate, Chain, PrivateKey, SpiffeId, TrustBundle, TrustBundles, TrustDomain, bundle_map,
+    layout,
     verify::{self, Algorithms, VerifiedPath, VerifyError},
 };
 use jiff::Timestamp;
 
-use crate::{FileProblem, Files, Layout, ReadError};
+use crate::{FileProblem, Files, Layout, ReadError, pair::Pair};
 
 /// The `spiffe_sequence` of each trust domain that has one.
 type Sequences = BTreeMap<TrustDomain, u64>;
@@ -32,24 +32,20 @@ impl Snapshot {
     /// Parses files and checks that they belong together.
     ///
     /// Demanded: a chain whose leaf has a SPIFFE ID, a PKCS#8 key that fits it, and at least one
-    /// root, from `ca_certificates.pem` or else from the bundle map. `trust_bundles.json` and
-    /// `credential-bundle.pem` may be missing; if they are there, they must agree with the rest.
+    /// root, from `ca_certificates.pem` or else from the bundle map. Key and chain are those of
+    /// `credential-bundle.pem`, if it is there, or else those of the two files.
+    ///
+    /// What is there must agree, but for the two files beside a bundle in [`Layout::Plain`], which
+    /// may be in the middle of a rewrite: there the bundle is taken, unless the two hold a pair whose
+    /// certificate begins later.
     pub fn parse(files: &Files) -> Result<Self, ReadError> {
-        let chain = chain(files, layout::CERTIFICATES)?;
-        let spiffe_id = leaf::spiffe_id(chain.leaf()).map_err(|source| ReadError::Leaf {
-            path: files.path(layout::CERTIFICATES),
-            source,
-        })?;
-        let key = key(files, layout::PRIVATE_KEY)?;
-        if !key.fits(chain.leaf()) {
-            return Err(ReadError::KeyMismatch {
-                key: files.path(layout::PRIVATE_KEY),
-                certificates: files.path(layout::CERTIFICATES),
-            });
-        }
+        let Pair {
+            chain,
+            spiffe_id,
+            key,
+        } = Pair::of(files)?;
         let (bundles, sequences) = bundles(files)?.unzip();
         let roots = roots(files, &spiffe_id, bundles.as_ref())?;
-        credential_bundle(files, &key, &chain)?;
         Ok(Self {
             layout: files.layout().clone(),
             chain,
@@ -152,44 +148,18 @@ impl Snapshot {
     }
 }
 
-fn content<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], ReadError> {
-    files
-        .get(name)
-        .map_err(|problem| file_error(files, name, problem))
-}
-
-fn optional<'a>(files: &'a Files, name: &str) -> Result<Option<&'a [u8]>, ReadError> {
+pub(crate) fn optional<'a>(files: &'a Files, name: &str) -> Result<Option<&'a [u8]>, ReadError> {
     files
         .optional(name)
         .map_err(|problem| file_error(files, name, problem))
 }
 
-fn file_error(files: &Files, name: &str, problem: &FileProblem) -> ReadError {
+/// What is said of a file that has no content.
+pub(crate) fn file_error(files: &Files, name: &str, problem: &FileProblem) -> ReadError {
     ReadError::File {
         path: files.path(name),
         problem: problem.clone(),
     }
-}
-
-fn chain(files: &Files, name: &str) -> Result<Chain, ReadError> {
-    Chain::parse_pem(content(files, name)?).map_err(|source| ReadError::Chain {
-        path: files.path(name),
-        source,
-    })
-}
-
-fn key(files: &Files, name: &str) -> Result<PrivateKey, ReadError> {
-    let path = || files.path(name);
-    PrivateKey::from_pem(content(files, name)?).map_err(|source| match source {
-        KeyError::NotPkcs8 { .. } => ReadError::KeyForm {
-            path: path(),
-            source,
-        },
-        source => ReadError::Key {
-            path: path(),
-            source,
-        },
-    })
 }
 
 fn bundles(files: &Files) -> Result<Option<(TrustBundles, Sequences)>, ReadError> {
@@ -242,39 +212,6 @@ fn roots(
         }),
         _ => Ok(own),
     }
-}
-
-fn credential_bundle(
-    files: &Files,
-    expected_key: &PrivateKey,
-    expected_chain: &Chain,
-) -> Result<(), ReadError> {
-    let name = layout::CREDENTIAL_BUNDLE;
-    let Some(bundle) = optional(files, name)? else {
-        return Ok(());
-    };
-    // The usual case, byte for byte what was read already: nothing to parse again.
-    let (key_file, chain_file) = (
-        content(files, layout::PRIVATE_KEY)?,
-        content(files, layout::CERTIFICATES)?,
-    );
-    if bundle.strip_prefix(key_file) == Some(chain_file) {
-        return Ok(());
-    }
-    let differs = |what, other| {
-        Err(ReadError::CredentialBundleDiffers {
-            path: files.path(name),
-            what,
-            other: files.path(other),
-        })
-    };
-    if key(files, name)?.public_key() != expected_key.public_key() {
-        return differs("key", layout::PRIVATE_KEY);
-    }
-    if chain(files, name)? != *expected_chain {
-        return differs("chain", layout::CERTIFICATES);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

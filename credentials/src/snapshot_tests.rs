@@ -8,6 +8,11 @@ fn parse(credential: &Credential) -> Result<Snapshot, ReadError> {
     read(dir.path())
 }
 
+/// As [`parse`], where key and chain are in two files only.
+fn parse_two(credential: &Credential) -> Result<Snapshot, ReadError> {
+    without(credential, &[layout::CREDENTIAL_BUNDLE])
+}
+
 fn without(credential: &Credential, names: &[&str]) -> Result<Snapshot, ReadError> {
     let dir = tempfile::tempdir().unwrap();
     credential.write(dir.path());
@@ -58,7 +63,8 @@ fn the_roots_may_stand_in_the_bundle_map_only() {
 #[test]
 fn a_missing_key_or_chain_names_its_file() {
     for name in [layout::CERTIFICATES, layout::PRIVATE_KEY] {
-        let error = without(&credential(), &[name]).unwrap_err();
+        let names = [name, layout::CREDENTIAL_BUNDLE];
+        let error = without(&credential(), &names).unwrap_err();
         assert!(
             matches!(
                 &error,
@@ -79,14 +85,14 @@ fn a_key_of_another_generation_is_refused() {
         key: credential().key,
         ..credential()
     };
-    let error = parse(&bent).unwrap_err();
+    let error = parse_two(&bent).unwrap_err();
     assert!(matches!(error, ReadError::KeyMismatch { .. }), "{error}");
 }
 
 #[test]
 fn a_key_that_is_none_is_refused_without_being_shown() {
     let secret = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
-    let error = parse(&Credential {
+    let error = parse_two(&Credential {
         key: secret.to_owned(),
         ..credential()
     })
@@ -102,12 +108,12 @@ fn certificates_that_are_no_chain_of_a_workload_are_refused() {
         certificates: String::new(),
         ..good.clone()
     };
-    assert!(matches!(parse(&empty), Err(ReadError::Chain { .. })));
+    assert!(matches!(parse_two(&empty), Err(ReadError::Chain { .. })));
     let root = Credential {
         certificates: good.roots.clone(),
         ..good
     };
-    assert!(matches!(parse(&root), Err(ReadError::Leaf { .. })));
+    assert!(matches!(parse_two(&root), Err(ReadError::Leaf { .. })));
 }
 
 #[test]
@@ -140,30 +146,6 @@ fn a_bundle_map_that_does_not_parse_is_refused() {
     })
     .unwrap_err();
     assert!(matches!(error, ReadError::Bundles { .. }), "{error}");
-}
-
-#[test]
-fn a_credential_bundle_that_disagrees_is_refused() {
-    let (good, other) = (credential(), credential());
-    let with = |bundle: String| {
-        parse(&Credential {
-            bundle,
-            ..good.clone()
-        })
-    };
-    let key = with(format!("{}{}", other.key, good.certificates)).unwrap_err();
-    assert!(
-        matches!(key, ReadError::CredentialBundleDiffers { what: "key", .. }),
-        "{key}"
-    );
-    let chain = with(format!("{}{}", good.key, other.certificates)).unwrap_err();
-    assert!(
-        matches!(
-            chain,
-            ReadError::CredentialBundleDiffers { what: "chain", .. }
-        ),
-        "{chain}"
-    );
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! Key and chain: both out of `credential-bundle.pem`, or each out of its own file.
+use certagent_svid::{Chain, KeyError, PrivateKey, SpiffeId, layout, leaf};
+
+use crate::{
+    Files, Layout, ReadError,
+    snapshot::{file_error, optional},
+};
+
+/// A key, and a chain whose leaf it fits.
+pub(crate) struct Pair {
+    pub(crate) chain: Chain,
+    pub(crate) spiffe_id: SpiffeId,
+    pub(crate) key: PrivateKey,
+}
+
+impl Pair {
+    /// The pair of a directory. The bundle goes first: it is one file, so what is in it was written
+    /// together, whatever its writer does with the others.
+    pub(crate) fn of(files: &Files) -> Result<Self, ReadError> {
+        let Some(bundle) = optional(files, layout::CREDENTIAL_BUNDLE)? else {
+            return Self::of_two(files);
+        };
+        // The usual case, byte for byte what the two files hold.
+        if let (Ok(key), Ok(chain)) = (
+            files.get(layout::PRIVATE_KEY),
+            files.get(layout::CERTIFICATES),
+        ) && bundle.strip_prefix(key) == Some(chain)
+        {
+            return Self::of_two(files);
+        }
+        let bundled = Self::read(files, layout::CREDENTIAL_BUNDLE, layout::CREDENTIAL_BUNDLE)?;
+        match files.layout() {
+            Layout::Swapped { .. } => bundled.agreeing(files),
+            Layout::Plain => Ok(bundled.or_newer(files)),
+        }
+    }
+
+    fn of_two(files: &Files) -> Result<Self, ReadError> {
+        Self::read(files, layout::CERTIFICATES, layout::PRIVATE_KEY)
+    }
+
+    fn read(files: &Files, certificates: &str, private_key: &str) -> Result<Self, ReadError> {
+        let chain = chain(files, certificates)?;
+        let spiffe_id = leaf::spiffe_id(chain.leaf()).map_err(|source| ReadError::Leaf {
+            path: files.path(certificates),
+            source,
+        })?;
+        let key = key(files, private_key)?;
+        if !key.fits(chain.leaf()) {
+            let (key, certificates) = (files.path(private_key), files.path(certificates));
+            return Err(if key == certificates {
+                ReadError::CredentialBundleMismatch { path: key }
+            } else {
+                ReadError::KeyMismatch { key, certificates }
+            });
+        }
+        Ok(Self {
+            chain,
+            spiffe_id,
+            key,
+        })
+    }
+
+    /// All files of one generation were written together: another pair in one of them is a fault.
+    fn agreeing(self, files: &Files) -> Result<Self, ReadError> {
+        let differs = |what, other| ReadError::CredentialBundleDiffers {
+            path: files.path(layout::CREDENTIAL_BUNDLE),
+            what,
+            other: files.path(other),
+        };
+        let name = layout::PRIVATE_KEY;
+        if optional(files, name)?.is_some()
+            && key(files, name)?.public_key() != self.key.public_key()
+        {
+            return Err(differs("key", name));
+        }
+        let name = layout::CERTIFICATES;
+        if optional(files, name)?.is_some() && chain(files, name)? != self.chain {
+            return Err(differs("chain", name));
+        }
+        Ok(self)
+    }
+
+    /// Plain files are rewritten one by one, so another pair in the two files, or none, is no fault.
+    /// But a bundle may also be left over from a writer that wrote it, and rot there: where the two
+    /// files hold a pair that is newer, that one is taken.
+    fn or_newer(self, files: &Files) -> Self {
+        match Self::of_two(files) {
+            Ok(two) if two.begins() > self.begins() => two,
+            _ => self,
+        }
+    }
+
+    fn begins(&self) -> jiff::Timestamp {
+        self.chain.leaf().not_before()
+    }
+}
+
+fn content<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], ReadError> {
+    files
+        .get(name)
+        .map_err(|problem| file_error(files, name, problem))
+}
+
+fn chain(files: &Files, name: &str) -> Result<Chain, ReadError> {
+    Chain::parse_pem(content(files, name)?).map_err(|source| ReadError::Chain {
+        path: files.path(name),
+        source,
+    })
+}
+
+fn key(files: &Files, name: &str) -> Result<PrivateKey, ReadError> {
+    let path = || files.path(name);
+    PrivateKey::from_pem(content(files, name)?).map_err(|source| match source {
+        KeyError::NotPkcs8 { .. } => ReadError::KeyForm {
+            path: path(),
+            source,
+        },
+        source => ReadError::Key {
+            path: path(),
+            source,
+        },
+    })
+}
+
+#[cfg(test)]
+#[path = "pair_tests.rs"]
+mod tests;

@@ -1,0 +1,258 @@
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::*;
+use crate::{
+    Credentials, FileProblem, Snapshot,
+    fixture::{Authority, Credential, ID, NOW, credential},
+    read, read_files,
+};
+
+/// A directory without a file of their own for key and chain.
+fn bundle_only(bundle: &[u8]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    credential().write(dir.path());
+    remove_two(dir.path());
+    std::fs::write(dir.path().join(layout::CREDENTIAL_BUNDLE), bundle).unwrap();
+    dir
+}
+
+fn remove_two(directory: &Path) {
+    for name in [layout::PRIVATE_KEY, layout::CERTIFICATES] {
+        std::fs::remove_file(directory.join(name)).unwrap();
+    }
+}
+
+fn serial(snapshot: &Snapshot) -> String {
+    snapshot.chain().leaf().serial_hex()
+}
+
+/// What is said of a directory with this bundle: it must name the file.
+fn refused(bundle: &str) -> ReadError {
+    let dir = bundle_only(bundle.as_bytes());
+    // Without the second tries of `read`.
+    let error = Snapshot::parse(&read_files(dir.path()).unwrap()).unwrap_err();
+    let path = dir.path().join(layout::CREDENTIAL_BUNDLE);
+    assert!(
+        error.to_string().contains(&path.display().to_string()),
+        "{error}"
+    );
+    error
+}
+
+#[test]
+fn the_bundle_alone_is_a_pair() {
+    let credential = credential();
+    for bundle in [
+        credential.bundle.clone(),
+        format!("{}{}", credential.certificates, credential.key),
+        credential.bundle.replace('\n', "\r\n"),
+        format!("# a comment\n\n{}\n", credential.bundle),
+    ] {
+        let dir = bundle_only(bundle.as_bytes());
+        let snapshot = read(dir.path()).unwrap();
+        assert_eq!(serial(&snapshot), credential.serial());
+        assert!(snapshot.key().fits(snapshot.chain().leaf()));
+        assert_eq!(snapshot.spiffe_id().to_string(), ID);
+    }
+}
+
+#[test]
+fn a_bundle_that_is_no_pair_is_refused_by_its_name() {
+    let (good, other) = (credential(), credential());
+    let mismatch = refused(&format!("{}{}", other.key, good.certificates));
+    assert!(matches!(
+        mismatch,
+        ReadError::CredentialBundleMismatch { .. }
+    ));
+    let Credential {
+        certificates,
+        key,
+        bundle,
+        ..
+    } = &good;
+    assert!(matches!(refused(""), ReadError::Chain { .. }));
+    assert!(matches!(refused(key), ReadError::Chain { .. }));
+    let keyless = refused(certificates);
+    assert!(matches!(
+        keyless,
+        ReadError::Key {
+            source: KeyError::Missing,
+            ..
+        }
+    ));
+    let sec1 = bundle.replace(" PRIVATE KEY", " EC PRIVATE KEY");
+    assert!(matches!(refused(&sec1), ReadError::KeyForm { .. }));
+    // Wherever it is cut off, but for the line's end after the last block.
+    let whole = bundle.trim_end().len();
+    for length in (0..whole).step_by(7).chain([whole - 1]) {
+        refused(&bundle[..length]);
+    }
+    assert!(matches!(
+        refused(&format!("{key}{}", good.roots)),
+        ReadError::Leaf { .. }
+    ));
+}
+
+#[test]
+fn a_bundle_that_cannot_be_read_is_not_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    credential().write(dir.path());
+    let path = dir.path().join(layout::CREDENTIAL_BUNDLE);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let error = read(dir.path()).unwrap_err();
+    assert!(
+        matches!(&error, ReadError::File { path: named, problem: FileProblem::NotAFile } if *named == path),
+        "{error}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_bundle_that_only_others_may_read_says_who_may() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let credential = credential();
+    let dir = bundle_only(credential.bundle.as_bytes());
+    let path = dir.path().join(layout::CREDENTIAL_BUNDLE);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let found = read(dir.path());
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(serial(&found.unwrap()), credential.serial());
+    } else {
+        let said = found.unwrap_err().to_string();
+        assert!(
+            said.contains(layout::CREDENTIAL_BUNDLE) && said.contains("0000"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn among_plain_files_the_bundle_wins_while_the_others_are_rewritten() {
+    let (old, new) = (credential(), credential());
+    let mixed = [
+        // The chain is new, and nothing else yet; or the bundle is, and nothing else.
+        (&new.certificates, &old.key),
+        (&old.certificates, &old.key),
+    ];
+    for (certificates, key) in mixed {
+        for bundled in [&old, &new] {
+            let dir = tempfile::tempdir().unwrap();
+            Credential {
+                certificates: certificates.clone(),
+                key: key.clone(),
+                ..bundled.clone()
+            }
+            .write(dir.path());
+            assert_eq!(serial(&read(dir.path()).unwrap()), bundled.serial());
+        }
+    }
+    // One that is half written is no bundle, though the two files are good.
+    let dir = tempfile::tempdir().unwrap();
+    old.write(dir.path());
+    let half = &old.bundle[..old.bundle.len() / 2];
+    std::fs::write(dir.path().join(layout::CREDENTIAL_BUNDLE), half).unwrap();
+    assert!(read(dir.path()).is_err());
+}
+
+#[test]
+fn a_bundle_that_nobody_writes_any_more_gives_way_to_a_newer_pair() {
+    let home = Authority::new("example.org");
+    let begins = |day| {
+        home.issue_bent(ID, |leaf| {
+            leaf.not_before = rcgen::date_time_ymd(2026, 11, day);
+        })
+    };
+    let (old, new) = (begins(1), begins(2));
+    for (bundle, two, wins) in [(&old, &new, &new), (&new, &old, &new)] {
+        let dir = tempfile::tempdir().unwrap();
+        Credential {
+            bundle: bundle.bundle.clone(),
+            ..two.clone()
+        }
+        .write(dir.path());
+        assert_eq!(serial(&read(dir.path()).unwrap()), wins.serial());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn in_one_generation_what_is_there_must_agree() {
+    let (good, other) = (credential(), credential());
+    let swapped = |bundle: String, remove: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let bent = Credential {
+            bundle,
+            ..good.clone()
+        };
+        bent.swap(dir.path(), 1);
+        for name in remove {
+            std::fs::remove_file(dir.path().join(layout::DATA).join(name)).unwrap();
+        }
+        read(dir.path())
+    };
+    let two = [layout::PRIVATE_KEY, layout::CERTIFICATES];
+    for remove in [&[][..], &two[..1], &two[1..], &two[..]] {
+        let found = swapped(good.bundle.clone(), remove).unwrap();
+        assert_eq!(serial(&found), good.serial());
+        // The same in other bytes.
+        let found = swapped(good.bundle.replace('\n', "\r\n"), remove).unwrap();
+        assert_eq!(serial(&found), good.serial());
+    }
+    for (what, remove) in [("key", &two[1..]), ("chain", &two[..1]), ("key", &[][..])] {
+        let error = swapped(other.bundle.clone(), remove).unwrap_err();
+        assert!(
+            matches!(&error, ReadError::CredentialBundleDiffers { what: said, .. } if *said == what),
+            "{error}"
+        );
+    }
+    assert!(swapped(format!("{}{}", other.key, good.certificates), &[]).is_err());
+}
+
+#[test]
+fn a_bundle_that_is_rewritten_in_place_is_read_whole_or_not_at_all() {
+    let pairs = [credential(), credential()];
+    let dir = bundle_only(pairs[0].bundle.as_bytes());
+    let path = dir.path().join(layout::CREDENTIAL_BUNDLE);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // It may lose the race, and then says so; it must never be wrong.
+                let files = read_files(dir.path());
+                let Ok(found) = files.and_then(|files| Snapshot::parse(&files)) else {
+                    continue;
+                };
+                assert!(pairs.iter().any(|pair| pair.serial() == serial(&found)));
+            }
+        });
+        for round in 1..=300 {
+            std::fs::write(&path, &pairs[round % 2].bundle).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(serial(&read(dir.path()).unwrap()), pairs[0].serial());
+}
+
+#[test]
+fn credentials_follow_a_bundle() {
+    let home = Authority::new("example.org");
+    let dir = tempfile::tempdir().unwrap();
+    let first = home.issue(ID);
+    first.write(dir.path());
+    remove_two(dir.path());
+    let credentials = Credentials::builder(dir.path())
+        .clock(|| NOW.parse().unwrap())
+        .open()
+        .unwrap();
+    assert_eq!(serial(&credentials.current()), first.serial());
+    let next = home.issue(ID);
+    let part = dir.path().join("part");
+    std::fs::write(&part, &next.bundle).unwrap();
+    std::fs::rename(part, dir.path().join(layout::CREDENTIAL_BUNDLE)).unwrap();
+    credentials.reload().unwrap();
+    assert_eq!(serial(&credentials.current()), next.serial());
+}
