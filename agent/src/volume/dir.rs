@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use certagent_credentials::{Snapshot, read_generation};
+use certagent_credentials::{ReadError, Snapshot, read_generation};
 use certagent_svid::layout;
 use jiff::Timestamp;
 use rustix::{
@@ -362,10 +362,21 @@ impl VolumeDir {
 
     fn snapshot(&self, generation: &OwnedFd, name: &str) -> Result<Snapshot, VolumeError> {
         let files = read_generation(generation.as_fd(), &self.path, name);
-        Snapshot::parse(&files).map_err(|source| VolumeError::Unreadable {
-            path: self.path.clone(),
-            source,
-        })
+        // Readers of the bundle need no other, but there are readers of these two.
+        [layout::CERTIFICATES, layout::PRIVATE_KEY]
+            .into_iter()
+            .try_for_each(|file| match files.get(file) {
+                Ok(_) => Ok(()),
+                Err(problem) => Err(ReadError::File {
+                    path: files.path(file),
+                    problem: problem.clone(),
+                }),
+            })
+            .and_then(|()| Snapshot::parse(&files))
+            .map_err(|source| VolumeError::Unreadable {
+                path: self.path.clone(),
+                source,
+            })
     }
 
     fn sync(&self) -> Result<(), VolumeError> {

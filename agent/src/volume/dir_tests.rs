@@ -269,6 +269,16 @@ fn the_current_credential_is_read_through_the_open_directory() {
         open.read_current(),
         Err(VolumeError::Unreadable { .. })
     ));
+    // The bundle is a whole credential for its readers, and not for those of the other two.
+    std::fs::remove_file(moved.join("..data/certificates.pem")).unwrap();
+    assert_eq!(
+        certagent_credentials::read(&moved).unwrap().generation(),
+        Some(written.generation.as_str())
+    );
+    assert!(matches!(
+        open.read_current(),
+        Err(VolumeError::Unreadable { .. })
+    ));
 }
 
 #[test]

@@ -38,6 +38,19 @@ impl<'a> Contents<'a> {
         }
     }
 
+    /// The files of the chain and of the key: the bundle of both where neither has one of its own,
+    /// as Kubernetes writes it, for those who read nothing else.
+    pub(super) fn pair(&self) -> [&'static str; 2] {
+        let two = [layout::CERTIFICATES, layout::PRIVATE_KEY];
+        let is_missing = |name| matches!(self.get(name), Err(FileProblem::Missing));
+        let bundle = layout::CREDENTIAL_BUNDLE;
+        if two.into_iter().all(is_missing) && !is_missing(bundle) {
+            [bundle; 2]
+        } else {
+            two
+        }
+    }
+
     pub(super) fn get(&self, name: &str) -> Result<&'a [u8], &'a FileProblem> {
         self.files
             .get(name)
@@ -83,13 +96,14 @@ impl Inspection<'_> {
         self.passed(CheckId::Directory, "the directory can be read");
         self.generation(contents.layout);
         self.links(dir, contents.layout, surroundings);
+        self.evidence.bundle_only = contents.pair() == [layout::CREDENTIAL_BUNDLE; 2];
         let chain = credential::chain(self, contents);
         let key = credential::key(self, contents);
         let trust_domain = chain
             .as_ref()
             .and_then(|chain| credential::leaf(self, chain));
         if let (Some(chain), Some(key)) = (&chain, &key) {
-            credential::pair(self, chain, key);
+            credential::pair(self, contents, chain, key);
         }
         let valid = chain
             .as_ref()

@@ -44,9 +44,9 @@ impl Key {
     }
 }
 
-/// `certificates.pem` holds one chain, in order.
+/// `certificates.pem`, or the bundle in its place, holds one chain, in order.
 pub(super) fn chain(inspection: &mut Inspection<'_>, contents: &Contents<'_>) -> Option<Chain> {
-    let name = layout::CERTIFICATES;
+    let [name, _] = contents.pair();
     let pem = match contents.get(name) {
         Ok(pem) => pem,
         Err(problem) => {
@@ -131,9 +131,9 @@ pub(super) fn leaf(inspection: &mut Inspection<'_>, chain: &Chain) -> Option<Tru
         .map(|id| id.trust_domain().clone())
 }
 
-/// `private_key.pem` is there, in a form and of a family that workloads can use.
+/// `private_key.pem`, or the bundle in its place, is there, in a form and of a family that workloads can use.
 pub(super) fn key(inspection: &mut Inspection<'_>, contents: &Contents<'_>) -> Option<Key> {
-    let name = layout::PRIVATE_KEY;
+    let [_, name] = contents.pair();
     let pem = match contents.get(name) {
         Ok(pem) => pem,
         Err(problem) => {
@@ -184,17 +184,28 @@ fn older_public_key(pem: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Key and leaf belong together.
-pub(super) fn pair(inspection: &mut Inspection<'_>, chain: &Chain, key: &Key) {
+pub(super) fn pair(
+    inspection: &mut Inspection<'_>,
+    contents: &Contents<'_>,
+    chain: &Chain,
+    key: &Key,
+) {
     let fits = key.fits(chain.leaf());
     inspection.evidence.key_matches = Some(fits);
     if fits {
         inspection.passed(CheckId::KeyMatch, "the key belongs to the certificate");
-    } else {
-        let problem = "the key in private_key.pem does not belong to the certificate in \
-                       certificates.pem: the two are of different generations, or of different \
-                       workloads";
-        inspection.failed(CheckId::KeyMatch, problem);
+        return;
     }
+    let [certificates, private_key] = contents.pair();
+    let problem = if certificates == private_key {
+        format!("the key in {private_key} does not belong to the certificate beside it")
+    } else {
+        format!(
+            "the key in {private_key} does not belong to the certificate in {certificates}: the two \
+             are of different generations, or of different workloads"
+        )
+    };
+    inspection.failed(CheckId::KeyMatch, &problem);
 }
 
 /// Every certificate of the chain is valid now, and enough life is left. True unless it failed.
@@ -290,6 +301,13 @@ pub(super) fn bundle(
     key: Option<&Key>,
 ) {
     let name = layout::CREDENTIAL_BUNDLE;
+    if inspection.evidence.bundle_only {
+        if let (Some(_), Some(_)) = (chain, key) {
+            let detail = "key and chain are in this file, and have none of their own";
+            inspection.passed(CheckId::CredentialBundle, detail);
+        }
+        return;
+    }
     let pem = match contents.get(name) {
         Ok(pem) => pem,
         Err(certagent_credentials::FileProblem::Missing) => {

@@ -18,7 +18,12 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
         return unseen(&directory, cause.id);
     }
     let file = |name: &str| shell_word(&dir.join(name).to_string_lossy());
-    let certificates = file(layout::CERTIFICATES);
+    let [certificates, private_key] = if evidence.bundle_only {
+        [layout::CREDENTIAL_BUNDLE; 2]
+    } else {
+        [layout::CERTIFICATES, layout::PRIVATE_KEY]
+    }
+    .map(file);
     let ca_certificates = file(layout::CA_CERTIFICATES);
     let agent = NextStep::new(
         "is the agent running? its log says why it did not write",
@@ -51,10 +56,7 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
         )],
         CheckId::PrivateKey => vec![NextStep::new(
             "whatever writes this file should write PKCS#8; this shows how, on standard output",
-            &format!(
-                "openssl pkcs8 -topk8 -nocrypt -in {} | head -n 1",
-                file(layout::PRIVATE_KEY)
-            ),
+            &format!("openssl pkcs8 -topk8 -nocrypt -in {private_key} | head -n 1"),
         )],
         CheckId::KeyMatch => vec![
             NextStep::new(
@@ -63,10 +65,7 @@ pub(super) fn steps(dir: &Path, cause: &Check, evidence: &Evidence) -> Vec<NextS
             ),
             NextStep::new(
                 "the public key of the private key",
-                &format!(
-                    "openssl pkey -in {} -pubout | openssl sha256",
-                    file(layout::PRIVATE_KEY)
-                ),
+                &format!("openssl pkey -in {private_key} -pubout | openssl sha256"),
             ),
             NextStep::new(
                 "again: a directory without ..data is torn for a moment at each renewal",

@@ -191,6 +191,9 @@ pub(crate) struct Evidence {
     pub(super) remaining_seconds: Option<i64>,
     pub(super) renews_at: Option<Timestamp>,
     pub(super) generation: Option<Generation>,
+    /// The bundle is where key and chain are, and nowhere else: for the next steps.
+    #[serde(skip)]
+    pub(super) bundle_only: bool,
     pub(super) key_matches: Option<bool>,
     pub(super) chain_verifies: Option<bool>,
     pub(super) verified_root: Option<String>,

@@ -325,6 +325,46 @@ fn roots_in_the_bundle_map_alone_are_enough() {
 }
 
 #[test]
+fn the_bundle_alone_is_a_pair_and_each_problem_names_it() {
+    let (good, other) = (contents(), contents());
+    let names = [layout::CA_CERTIFICATES, layout::CREDENTIAL_BUNDLE];
+    let inspect = |bundle: &str| {
+        let volume = Volume::swapped_with(&good, &names);
+        volume.write(layout::CREDENTIAL_BUNDLE, bundle);
+        volume.inspect(NOON, None)
+    };
+    for bundle in [good.bundle.clone(), good.bundle.replace('\n', "\r\n")] {
+        let report = inspect(&bundle);
+        assert_eq!(report.verdict(), Verdict::Healthy, "{}", report.to_text());
+    }
+    for (bundle, cause) in [
+        (
+            format!("{}{}", other.key, good.certificates),
+            CheckId::KeyMatch,
+        ),
+        (good.certificates.clone(), CheckId::PrivateKey),
+        (good.key.clone(), CheckId::Certificates),
+        (String::new(), CheckId::Certificates),
+    ] {
+        let report = inspect(&bundle);
+        expect(&report, Verdict::Problem, cause);
+        let text = report.to_text();
+        let absent = ["private_key.pem", "/certificates.pem"];
+        assert!(text.contains(layout::CREDENTIAL_BUNDLE), "{text}");
+        assert!(!absent.iter().any(|name| text.contains(name)), "{text}");
+    }
+    // With one of the two files there, those who read both miss the other.
+    for (missing, cause) in [
+        (layout::CERTIFICATES, CheckId::Certificates),
+        (layout::PRIVATE_KEY, CheckId::PrivateKey),
+    ] {
+        let volume = Volume::swapped(&good);
+        fs::remove_file(volume.file(missing)).unwrap();
+        expect(&volume.inspect(NOON, None), Verdict::Problem, cause);
+    }
+}
+
+#[test]
 fn the_order_of_the_chain_matters() {
     let good = contents();
     let [leaf, issuing, middle] = &good.parts;
