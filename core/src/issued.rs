@@ -294,7 +294,7 @@ fn check_leaf(chain: &Chain, public_key: &[u8], plan: &IssuePlan) -> Result<(), 
         });
     }
     if !plan.names.has_subject(leaf) {
-        let subject = leaf.subject_text().to_owned();
+        let subject = leaf.subject_text();
         return Err(match plan.names.common_name.clone() {
             None => CheckError::Subject { subject },
             Some(asked) => CheckError::CommonName { asked, subject },
@@ -362,7 +362,7 @@ fn remarks(chain: &Chain, path: &VerifiedPath, asked: Duration, now: Timestamp) 
             asked: asked.as_secs(),
             got,
             until,
-            ca: first_to_end.subject_text().to_owned(),
+            ca: first_to_end.subject_text(),
             ca_until: first_to_end.not_after(),
         });
     }

@@ -200,7 +200,7 @@ fn roots(
         return Err(ReadError::NoRoots { path, trust_domain });
     }
     if let Some(stranger) = own.iter().find(|root| !root.is_ca()) {
-        let subject = stranger.subject_text().to_owned();
+        let subject = stranger.subject_text();
         return Err(ReadError::RootNotCa { path, subject });
     }
     let own = TrustBundle::new(trust_domain.clone(), own);

@@ -244,7 +244,7 @@ pub(crate) fn certificate(x5c: &[String]) -> Result<Certificate, KeyProblem> {
 fn key(bundle: &TrustBundle, root: &Certificate) -> Result<Key, BundleMapError> {
     let family = || BundleMapError::Family {
         trust_domain: bundle.trust_domain().clone(),
-        subject: root.subject_text().to_owned(),
+        subject: root.subject_text(),
     };
     let info = pkcs8::spki::SubjectPublicKeyInfoRef::from_der(root.public_key())
         .map_err(|_unreadable| family())?;

@@ -36,10 +36,8 @@ pub struct Certificate {
 struct Facts {
     serial: Vec<u8>,
     subject: Vec<u8>,
-    subject_text: String,
     common_name: Option<String>,
     issuer: Vec<u8>,
-    issuer_text: String,
     not_before: Timestamp,
     not_after: Timestamp,
     public_key: Vec<u8>,
@@ -207,8 +205,8 @@ impl Certificate {
     }
 
     /// The subject as people read it; empty for an empty name.
-    pub fn subject_text(&self) -> &str {
-        &self.facts.subject_text
+    pub fn subject_text(&self) -> String {
+        text(&self.facts.subject)
     }
 
     /// The subject name has no attribute at all.
@@ -227,8 +225,8 @@ impl Certificate {
     }
 
     /// The issuer as people read it.
-    pub fn issuer_text(&self) -> &str {
-        &self.facts.issuer_text
+    pub fn issuer_text(&self) -> String {
+        text(&self.facts.issuer)
     }
 
     /// Start of the validity, inclusive.
@@ -290,8 +288,8 @@ impl Certificate {
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate")
-            .field("subject", &self.facts.subject_text)
-            .field("issuer", &self.facts.issuer_text)
+            .field("subject", &self.subject_text())
+            .field("issuer", &self.issuer_text())
             .field("serial", &self.serial_hex())
             .finish_non_exhaustive()
     }
@@ -306,10 +304,8 @@ impl Facts {
         let mut facts = Self {
             serial: significant(parsed.raw_serial()).to_vec(),
             subject: parsed.subject().as_raw().to_vec(),
-            subject_text: printable(&parsed.subject().to_string()),
             common_name: common_name(parsed.subject()),
             issuer: parsed.issuer().as_raw().to_vec(),
-            issuer_text: printable(&parsed.issuer().to_string()),
             not_before: timestamp(parsed.validity().not_before)?,
             not_after: timestamp(parsed.validity().not_after)?,
             public_key: parsed.public_key().raw.to_vec(),
@@ -459,6 +455,14 @@ fn timestamp(time: ASN1Time) -> Result<Timestamp, String> {
 fn significant(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.get(zeros..).unwrap_or_default()
+}
+
+/// A name as people read it. Made when somebody reads it: each handshake parses a certificate, and few
+/// are told of.
+fn text(name: &[u8]) -> String {
+    // It was parsed before, with its certificate.
+    X509Name::from_der(name)
+        .map_or_else(|_| String::new(), |(_, name)| printable(&name.to_string()))
 }
 
 /// Names come from outside and end on terminals and in logs: control characters do not.

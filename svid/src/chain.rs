@@ -80,7 +80,7 @@ impl Chain {
         }
         if let Some(stray) = rest.first() {
             return Err(ChainError::Stray {
-                subject: stray.subject_text().to_owned(),
+                subject: stray.subject_text(),
             });
         }
         let repaired = !given

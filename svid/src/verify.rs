@@ -140,7 +140,7 @@ pub fn path(
 fn dates(certificate: &Certificate, now: Timestamp) -> Result<(), VerifyError> {
     let subject = || match certificate.names().uris.first() {
         Some(uri) => uri.clone(),
-        None => certificate.subject_text().to_owned(),
+        None => certificate.subject_text(),
     };
     if now > certificate.not_after() {
         let not_after = certificate.not_after();

@@ -187,10 +187,7 @@ fn roots_in(store: &Store) -> Vec<String> {
     let rendered = render::read(&store.object(TrustKind)["status"]);
     let bundle = rendered.get(&domain(DOMAIN));
     let roots = bundle.map(TrustBundle::roots).unwrap_or_default();
-    let mut names: Vec<_> = roots
-        .iter()
-        .map(|one| one.subject_text().to_owned())
-        .collect();
+    let mut names: Vec<_> = roots.iter().map(|one| one.subject_text()).collect();
     names.sort();
     names
 }

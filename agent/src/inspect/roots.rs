@@ -27,7 +27,7 @@ pub(super) struct Root {
 impl Root {
     pub(super) fn of(root: &Certificate) -> Self {
         Self {
-            subject: clean(root.subject_text()),
+            subject: clean(&root.subject_text()),
             sha256: hex(&root.fingerprint()),
             not_after: root.not_after(),
         }

@@ -66,7 +66,7 @@ pub(super) fn tell_distrust(trust: &Trust, is_seen: impl Fn(&Fingerprint) -> boo
     }
 }
 
-fn shown(root: &Certificate) -> (&str, Fingerprint) {
+fn shown(root: &Certificate) -> (String, Fingerprint) {
     (root.subject_text(), Fingerprint::of(root))
 }
 

@@ -25,12 +25,12 @@ fn follow(memory: &mut Memory, said: &[(&str, Option<&[Certificate]>)], now: Tim
     memory.follow(&said, HOUR, &Distrust::default(), now);
 }
 
-fn there(memory: &Memory) -> Vec<&str> {
+fn there(memory: &Memory) -> Vec<String> {
     let mut names: Vec<_> = memory
         .domains
         .values()
         .flat_map(|memory| memory.roots.values())
-        .map(|known| known.root.subject_text().trim_start_matches("CN="))
+        .map(|known| known.root.subject_text().replace("CN=", ""))
         .collect();
     names.sort_unstable();
     names
@@ -158,7 +158,8 @@ fn an_anchor_that_invents_roots_cannot_fill_the_bundle() {
     let names = there(&memory);
     assert_eq!(names.len(), MOST_LEAVING + 1);
     // The newest is named, the oldest gave way.
-    assert!(names.contains(&"root 66") && !names.contains(&"one"));
+    let has = |wanted| names.iter().any(|name| name == wanted);
+    assert!(has("root 66") && !has("one"));
 }
 
 #[test]

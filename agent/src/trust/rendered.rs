@@ -91,7 +91,7 @@ fn roots(
             if !root.is_ca() {
                 return Err(RenderedError::NotCa {
                     trust_domain: trust_domain.clone(),
-                    subject: root.subject_text().to_owned(),
+                    subject: root.subject_text(),
                 });
             }
             if roots.len() == MAX_ROOTS {

@@ -205,7 +205,7 @@ impl Sources {
         let chains = self.pools.fetch_ca_certs(pool, &Caller::Agent).await?;
         let roots: Vec<_> = trust::roots(&chains).cloned().collect();
         if let Some(odd) = roots.iter().find(|root| !root.is_ca()) {
-            let subject = odd.subject_text().to_owned();
+            let subject = odd.subject_text();
             return Err(SourceError::NotACa {
                 pool: pool.clone(),
                 subject,

@@ -81,7 +81,7 @@ impl Verifier {
                 some => format!("; {some} of these roots cannot be used: ended, or not begun"),
             };
             return Err(PeerError::Chain {
-                issuer: leaf.issuer_text().to_owned(),
+                issuer: leaf.issuer_text(),
                 roots: bundle.map(TrustBundle::describe).unwrap_or_default(),
                 reason: format!("{reason}{unusable}"),
                 peer,

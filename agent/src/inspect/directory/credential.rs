@@ -104,7 +104,7 @@ fn describe(inspection: &mut Inspection<'_>, chain: &Chain) {
     evidence.dns_names = shown.map(|name| clean(name)).collect();
     evidence.serial = Some(clean(&leaf.serial_hex()));
     evidence.algorithm = Some(leaf.public_key_kind().to_string());
-    evidence.issuer = Some(clean(leaf.issuer_text()));
+    evidence.issuer = Some(clean(&leaf.issuer_text()));
     evidence.not_before = Some(leaf.not_before());
     evidence.not_after = Some(leaf.not_after());
     evidence.remaining_seconds = Some(remaining.as_secs());

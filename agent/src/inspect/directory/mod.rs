@@ -146,10 +146,7 @@ fn judge(
 fn who(certificate: &Certificate) -> String {
     certagent_svid::leaf::spiffe_id(certificate)
         .as_ref()
-        .map_or_else(
-            |_| certificate.subject_text().to_owned(),
-            SpiffeId::to_string,
-        )
+        .map_or_else(|_| certificate.subject_text(), SpiffeId::to_string)
 }
 
 #[cfg(test)]

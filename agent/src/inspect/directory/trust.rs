@@ -173,7 +173,7 @@ pub(super) fn path(
     inspection.evidence.chain_verifies = Some(verified.is_ok());
     match verified {
         Ok(path) => {
-            let root = clean(path.root().subject_text());
+            let root = clean(&path.root().subject_text());
             inspection.passed(CheckId::ChainVerifies, &format!("it leads to \"{root}\""));
             inspection.evidence.verified_root = Some(root);
             cut_path(inspection, chain.leaf(), path.effective_not_after());

@@ -226,7 +226,7 @@ fn describe(ca: &CaAnswer) -> Authority {
         state: ca.state.as_str(),
         is_root: ca.kind == CaKind::SelfSigned,
         key_algorithm: algorithm(ca, own),
-        subject: own.map(|own| clean(own.subject_text())),
+        subject: own.map(|own| clean(&own.subject_text())),
         not_after: own.map(Certificate::not_after),
         create_time: ca.create_time,
     }
@@ -259,7 +259,7 @@ impl Issuing {
     fn of_chain(chain: &[Certificate]) -> Option<Self> {
         let own = chain.first()?;
         Some(Self {
-            name: format!("\"{}\"", clean(own.subject_text())),
+            name: format!("\"{}\"", clean(&own.subject_text())),
             algorithm: own.public_key_kind().to_string(),
             family: Family::of_key(own.public_key_kind()),
             chain: chain.to_vec(),
