@@ -190,8 +190,7 @@ fn signatures(
             .intermediates()
             .last()
             .unwrap_or(chain.leaf())
-            .issuer_text()
-            .to_owned(),
+            .issuer_text(),
         trust_domain: bundle.trust_domain().to_string(),
         roots: bundle.describe(),
     };

@@ -5,6 +5,7 @@ use certagent_core::{
     config::{Problem, Rule, Severity, TrustAnchor},
 };
 use certagent_emulator::{ApiError, Fault, FaultRule, Method};
+use certagent_svid::Certificate;
 use futures::future::BoxFuture;
 use serde_json::json;
 use tempfile::TempDir;
@@ -187,7 +188,7 @@ fn roots_in(store: &Store) -> Vec<String> {
     let rendered = render::read(&store.object(TrustKind)["status"]);
     let bundle = rendered.get(&domain(DOMAIN));
     let roots = bundle.map(TrustBundle::roots).unwrap_or_default();
-    let mut names: Vec<_> = roots.iter().map(|one| one.subject_text()).collect();
+    let mut names: Vec<_> = roots.iter().map(Certificate::subject_text).collect();
     names.sort();
     names
 }

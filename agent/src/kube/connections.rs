@@ -111,8 +111,8 @@ impl<C: Connect + Clone + Send + Sync + 'static> Service<Request<Body>> for Conn
         let answer = answer.map_ok(|response| {
             response.map(|body| {
                 let body = body.map_frame(move |frame| {
-                    // Until the last of the body.
-                    let _used = &used;
+                    // It is kept as long as the body.
+                    let (frame, _) = (frame, &used);
                     frame
                 });
                 body.map_err(BoxError::from).boxed_unsync()

@@ -49,7 +49,7 @@ fn the_roots_of_each_trust_domain_are_read_and_never_put_together() {
         let mut names: Vec<_> = bundle
             .roots()
             .iter()
-            .map(|root| root.subject_text())
+            .map(Certificate::subject_text)
             .collect();
         names.sort();
         names
