@@ -259,8 +259,9 @@ pub(crate) fn guide_with(policy: IssuancePolicy) -> EmulatorConfig {
     config
 }
 
-/// What a pool of one DEVOPS CA is sent in a second, and at once after a second's rest.
-pub(crate) const RATE: usize = 25;
+/// What a pool of one DEVOPS CA is sent at once after a rest. The clock of a test goes by whole seconds,
+/// and a second that passes at once is such a rest.
+pub(crate) const RATE: usize = 20;
 
 /// Steps the clock by single seconds, each as soon as all that the quota lets through in it was
 /// sent, until nothing is due any more. Gives how many seconds that took.
