@@ -99,9 +99,10 @@ refuses_to_start() {
 version_of() { k get "${1% *}" "${1#* }" -o 'jsonpath={.metadata.resourceVersion}'; }
 
 the_objects_of_another_installation_are_left_alone() {
-  local object objects=("CSIDriver $driver"
+  local object label objects=("CSIDriver $driver"
     'CustomResourceDefinition workloadcertificateconfigs.security.cloud.google.com'
     'CustomResourceDefinition trustconfigs.security.cloud.google.com')
+  enter mkdir -p /run/refused-kubelet/pods /run/refused-kubelet/plugins_registry
   for object in "${objects[@]}"; do
     # As another's has it, and as an object that nobody labelled.
     for label in app.kubernetes.io/part-of=other app.kubernetes.io/part-of-; do

@@ -1,5 +1,11 @@
 //! For tests: the emulator on a port of its own, and requests for it.
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use certagent_core::{
     algorithm::KeyAlgorithm,
@@ -13,7 +19,7 @@ use certagent_emulator::{
     PoolName, ROOT_POOL_ID,
 };
 use certagent_svid::{Certificate, SpiffeId, TrustDomain};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rcgen::PublicKeyData as _;
 use tokio::net::TcpListener;
 
@@ -28,6 +34,8 @@ pub(crate) struct Lab {
     pub(crate) emulator: Arc<Emulator>,
     pub(crate) endpoint: Endpoint,
     pub(crate) client: CasClient,
+    /// Seconds that have passed for the CA.
+    passed: Arc<AtomicI64>,
 }
 
 impl Lab {
@@ -54,7 +62,10 @@ impl Lab {
     }
 
     async fn with(config: EmulatorConfig) -> Self {
-        let clock = Arc::new(now);
+        let passed = Arc::<AtomicI64>::default();
+        let seconds = Arc::clone(&passed);
+        let clock =
+            Arc::new(move || now() + SignedDuration::from_secs(seconds.load(Ordering::Relaxed)));
         let emulator = Emulator::new(config, clock, None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -70,7 +81,14 @@ impl Lab {
             emulator,
             endpoint,
             client,
+            passed,
         }
+    }
+
+    /// For the CA, too, it is that time.
+    pub(crate) fn set_time(&self, time: Timestamp) {
+        let passed = time.duration_since(now()).as_secs();
+        self.passed.store(passed, Ordering::Relaxed);
     }
 
     /// Every request of any kind meets this fault from now on.

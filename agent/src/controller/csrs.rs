@@ -17,12 +17,19 @@ use crate::{
 };
 
 /// A request that was approved and breaks a rule all the same.
-const NOT_VALID: &str = "ApprovedButNotValid";
+pub(super) const NOT_VALID: &str = "ApprovedButNotValid";
 
 /// Reads and writes the objects.
 #[derive(Clone)]
 pub(super) struct Csrs {
     api: Api<CertificateSigningRequest>,
+}
+
+/// What a request that breaks a rule has become.
+pub(super) enum Refused {
+    Denied,
+    /// It was approved before.
+    Failed,
 }
 
 /// Why a write had no effect.
@@ -63,15 +70,16 @@ impl Csrs {
         Ok(there.filter(|there| there.uid().as_deref() == Some(uid)))
     }
 
-    /// Uses up what A12 allowed the pod, unless it is given back.
+    /// Uses up what A12 allowed the pod; if nothing is written, that is given back.
     pub(super) async fn approve(
         &self,
         csr: CertificateSigningRequest,
-        _allowed: &Allowance,
+        allowed: Allowance,
         now: Timestamp,
-    ) -> Written {
+    ) -> Result<CertificateSigningRequest, (WriteError, Allowance)> {
         let condition = condition("Approved", "True", AUTO_APPROVED, APPROVED_MESSAGE, now);
-        self.write("approval", with(csr, condition)).await
+        let written = self.write("approval", with(csr, condition)).await;
+        written.map_err(|error| (error, allowed))
     }
 
     /// Denied, or failed if it was approved already: that cannot be taken back.
@@ -80,14 +88,16 @@ impl Csrs {
         csr: CertificateSigningRequest,
         denial: &Denial,
         now: Timestamp,
-    ) -> Written {
+    ) -> Result<Refused, WriteError> {
         let reason = denial.reason().as_str();
         if is(&csr, "Approved") {
             let message = format!("{reason}: {}", denial.message());
-            return self.fail(csr, NOT_VALID, &message, now).await;
+            self.fail(csr, NOT_VALID, &message, now).await?;
+            return Ok(Refused::Failed);
         }
         let condition = condition("Denied", "True", reason, denial.message(), now);
-        self.write("approval", with(csr, condition)).await
+        self.write("approval", with(csr, condition)).await?;
+        Ok(Refused::Denied)
     }
 
     pub(super) async fn fail(

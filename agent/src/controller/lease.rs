@@ -25,10 +25,13 @@ use crate::{
 const DURATION: SignedDuration = SignedDuration::from_secs(10);
 /// So often the holder renews it, and the others look.
 const RENEW: SignedDuration = SignedDuration::from_secs(3);
+/// After a renewal that failed it is tried again so soon.
+const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 /// The holder stops so long before others may begin.
 const MARGIN: SignedDuration = SignedDuration::from_secs(2);
-/// The Lease is renewed, and given back at the end of the process, within this time, or it runs out.
-const RELEASE: Duration = Duration::from_secs(2);
+/// An answer to the holder that takes longer is not waited for: it tries again, and at the end of the
+/// process leaves the Lease to run out.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A Lease, and who wants it.
 pub struct Candidate {
@@ -85,7 +88,7 @@ impl Candidate {
             };
             tokio::join!(work, hold);
         }
-        let release = tokio::time::timeout(RELEASE, self.release()).await;
+        let release = tokio::time::timeout(ANSWER, self.release()).await;
         if !matches!(release, Ok(Ok(()))) {
             info!(
                 lease = self.name,
@@ -110,7 +113,7 @@ impl Candidate {
                     }
                 }
             }
-            self.pause().await;
+            self.pause(RENEW).await;
         }
     }
 
@@ -149,34 +152,54 @@ impl Candidate {
         self.replace(there, now).await
     }
 
-    /// Renews it until that fails for too long.
+    /// Renews it until somebody else has it, or others may soon begin.
     async fn hold(&self, mut held: Lease) {
-        let mut renewed = self.clock.now();
         loop {
-            self.pause().await;
+            // What was written, and not when the answer came: others reckon from before that.
             let now = self.clock.now();
-            let renewal = tokio::time::timeout(RELEASE, self.replace(held.clone(), now)).await;
-            let renewal = renewal.unwrap_or_else(|_elapsed| {
-                let seconds = RELEASE.as_secs();
-                Err(Trouble::Unreachable(format!("no answer in {seconds} s")))
-            });
-            match renewal {
-                Ok(Some(newer)) => {
-                    (held, renewed) = (newer, now);
-                    continue;
-                }
-                // Somebody has written it: whose it is, is read.
-                Ok(None) => match answer(self.api.get_opt(&self.name)).await {
-                    Ok(Some(there)) if holder(&there) == Some(&self.identity) => {
-                        held = there;
-                    }
-                    Ok(_) => {
+            let renewed = held.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+            let renewed = renewed.map_or(now, |renewed| renewed.0.min(now));
+            let end = renewed.saturating_add(DURATION - MARGIN).unwrap_or(now);
+            tokio::select! {
+                newer = self.renewed(held) => match newer {
+                    Some(newer) => held = newer,
+                    None => {
                         warn!(
                             lease = self.name,
                             "this replica leads no more: somebody else has the lease"
                         );
                         return;
                     }
+                },
+                () = self.clock.sleep_until(end) => {
+                    warn!(
+                        lease = self.name,
+                        "this replica leads no more: it could not renew the lease"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The Lease after it was renewed, however often that is tried; none if somebody else has it.
+    async fn renewed(&self, mut held: Lease) -> Option<Lease> {
+        let mut wait = RENEW;
+        loop {
+            self.pause(wait).await;
+            wait = AGAIN;
+            let now = self.clock.now();
+            let renewal = tokio::time::timeout(ANSWER, self.replace(held.clone(), now)).await;
+            let renewal = renewal.unwrap_or_else(|_elapsed| {
+                let seconds = ANSWER.as_secs();
+                Err(Trouble::Unreachable(format!("no answer in {seconds} s")))
+            });
+            match renewal {
+                Ok(Some(newer)) => return Some(newer),
+                // Somebody has written it: whose it is, is read.
+                Ok(None) => match answer(self.api.get_opt(&self.name)).await {
+                    Ok(Some(there)) if holder(&there) == Some(&self.identity) => held = there,
+                    Ok(_) => return None,
                     Err(_) => {}
                 },
                 Err(trouble) => {
@@ -184,13 +207,6 @@ impl Candidate {
                         trouble.explain(&format!("the Lease {}", self.name), "controller.yaml");
                     warn!("the lease could not be renewed: {trouble}");
                 }
-            }
-            if self.clock.now().duration_since(renewed) > DURATION - MARGIN {
-                warn!(
-                    lease = self.name,
-                    "this replica leads no more: it could not renew the lease"
-                );
-                return;
             }
         }
     }
@@ -238,9 +254,9 @@ impl Candidate {
         }
     }
 
-    async fn pause(&self) {
+    async fn pause(&self, wait: SignedDuration) {
         let now = self.clock.now();
-        let until = now.saturating_add(RENEW).unwrap_or(now);
+        let until = now.saturating_add(wait).unwrap_or(now);
         self.clock.sleep_until(until).await;
     }
 }

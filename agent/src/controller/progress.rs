@@ -1,5 +1,7 @@
 //! What is known of the purchase for one request: whose turn it is, what may have been sold, and what
 //! was bought and is not written yet.
+use std::fmt;
+
 use certagent_core::{
     issued::IssuedChain,
     outcome::{self, Budget, Fate, Next, Sending},
@@ -19,8 +21,14 @@ use crate::{
     provision::FIRST_BUDGET,
 };
 
-/// What stands before the pool that is asked next, at the end of what is said of a delay. It is all
-/// that a process leaves for the next one.
+/// In what is said of a delay: nothing can have been sold. Whoever has said so says the other before it
+/// asks for something. That and the pool are all that a process leaves for the next one.
+const CLEAN: &str = "; nothing was issued yet";
+/// What stands before the moment until which nothing can have been sold.
+const NOTHING: &str = "; nothing was issued before ";
+/// What stands before the moment of the next attempt.
+const AGAIN: &str = "; it is tried again ";
+/// What stands before the pool that is asked next, at the end.
 const AT: &str = ", at ";
 
 /// One attempt, and what is known from those before it.
@@ -57,14 +65,34 @@ impl Progress {
         }
     }
 
-    /// What an earlier process left since `begun`: the pool that it asked last stands in what it said.
-    pub(super) fn resumed(said: Option<&str>, begun: Timestamp, now: Timestamp) -> Self {
+    /// What an earlier process left since it `approved`: the pool that it asked last stands in what it
+    /// said, and how long ago the first thing can have been sold.
+    pub(super) fn resumed(said: Option<&str>, approved: Timestamp, now: Timestamp) -> Self {
         let pool = said.and_then(told_pool);
+        let begun = match said.and_then(told_sold) {
+            Some(Sold::Nothing) => None,
+            Some(Sold::Since(begun)) => Some(begun.max(approved)),
+            None => Some(approved),
+        };
         Self {
             turn: pool.map(|pool| (pool, now)),
-            is_open: true,
+            is_open: begun.is_some(),
             has_waited: true,
-            ..Self::new(begun.min(now))
+            ..Self::new(begun.unwrap_or(now).min(now))
+        }
+    }
+
+    /// What can have been sold by `now`.
+    pub(super) fn sold(&self, now: Timestamp) -> Sold {
+        Sold::Since(if self.is_open() { self.begun } else { now })
+    }
+
+    /// The same for whoever waits, and says more before it asks for anything.
+    pub(super) fn sold_while_waiting(&self) -> Sold {
+        if self.is_open() {
+            Sold::Since(self.begun)
+        } else {
+            Sold::Nothing
         }
     }
 
@@ -228,16 +256,71 @@ impl Progress {
     }
 }
 
-/// What is said of a delay: why, and when (at once, if nothing is said) which pool is asked next.
-pub(super) fn tell(why: &str, next: Option<Timestamp>, pool: Option<&CaPoolName>) -> String {
-    let when = next.map_or_else(|| "at once".to_owned(), |next| format!("at {next:.0}"));
-    let place = pool.map_or_else(String::new, |pool| format!("{AT}{pool}"));
-    format!("{why}; it is tried again {when}{place}")
+/// What can have been sold for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sold {
+    Nothing,
+    /// Nothing before that.
+    Since(Timestamp),
+}
+
+/// What is said of a delay.
+pub(super) struct Delay<'a> {
+    pub(super) why: &'a str,
+    pub(super) sold: Sold,
+    /// When it is tried again; without it at once.
+    pub(super) next: Option<Timestamp>,
+    /// The pool that is asked then.
+    pub(super) pool: Option<&'a CaPoolName>,
+}
+
+impl fmt::Display for Delay<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.why)?;
+        match self.sold {
+            Sold::Nothing => f.write_str(CLEAN),
+            Sold::Since(begun) => write!(f, "{NOTHING}{begun:.0}"),
+        }?;
+        f.write_str(AGAIN)?;
+        match self.next {
+            None => f.write_str("at once"),
+            Some(next) => write!(f, "at {next:.0}"),
+        }?;
+        self.pool.map_or(Ok(()), |pool| write!(f, "{AT}{pool}"))
+    }
 }
 
 /// The pool in what was said.
 pub(super) fn told_pool(said: &str) -> Option<CaPoolName> {
     said.rsplit_once(AT)?.1.parse().ok()
+}
+
+/// What can have been sold, in what was said.
+fn told_sold(said: &str) -> Option<Sold> {
+    let (before, _) = said.rsplit_once(AGAIN)?;
+    if before.ends_with(CLEAN) {
+        return Some(Sold::Nothing);
+    }
+    let begun = before.rsplit_once(NOTHING)?.1.parse().ok()?;
+    Some(Sold::Since(begun))
+}
+
+/// It was said that nothing was sold.
+pub(super) fn is_clean(said: &str) -> bool {
+    told_sold(said) == Some(Sold::Nothing)
+}
+
+/// What has to be said before something is asked for, where it was said that nothing was.
+pub(super) fn no_more_clean(said: &str, now: Timestamp) -> Option<String> {
+    let (before, _) = said.rsplit_once(AGAIN)?;
+    let pool = told_pool(said);
+    let delay = Delay {
+        why: before.strip_suffix(CLEAN)?,
+        sold: Sold::Since(now),
+        next: None,
+        pool: pool.as_ref(),
+    };
+    Some(delay.to_string())
 }
 
 /// A pool has had its time.
@@ -250,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pool_that_is_asked_next_can_be_read_back_from_what_is_said() {
+    fn what_the_next_process_needs_can_be_read_back_from_what_is_said() {
         let name = |id| {
             format!(
                 "//privateca.googleapis.com/projects/my-project/locations/us-central1/caPools/{id}"
@@ -263,12 +346,40 @@ mod tests {
             name("one"),
             name("two")
         );
-        for next in [None, Some(now)] {
-            let said = tell(&why, next, Some(&pool));
+        for (next, sold) in [(None, Sold::Since(now)), (Some(now), Sold::Nothing)] {
+            let mut delay = Delay {
+                why: &why,
+                sold,
+                next,
+                pool: Some(&pool),
+            };
+            let said = delay.to_string();
             assert_eq!(told_pool(&said), Some(pool.clone()), "{said}");
-            let said = tell("nobody answers", next, None);
+            assert_eq!(told_sold(&said), Some(sold), "{said}");
+            let then = no_more_clean(&said, now);
+            assert_eq!(then.is_some(), sold == Sold::Nothing, "{said}");
+            if let Some(then) = then {
+                assert_eq!(told_pool(&then), Some(pool.clone()), "{then}");
+                assert_eq!(told_sold(&then), Some(Sold::Since(now)), "{then}");
+                assert!(then.starts_with(&why), "{then}");
+            }
+            delay.pool = None;
+            let said = delay.to_string();
             assert_eq!(told_pool(&said), None, "{said}");
+            assert_eq!(told_sold(&said), Some(sold), "{said}");
         }
+        // What a CA says is in it, too: only the end of it counts.
+        for end in [CLEAN, "; nothing was issued before 2999-01-01T00:00:00Z"] {
+            let why = format!("{why}{end}{AGAIN}at once{end}");
+            let delay = Delay {
+                why: &why,
+                sold: Sold::Since(now),
+                next: None,
+                pool: None,
+            };
+            assert_eq!(told_sold(&delay.to_string()), Some(Sold::Since(now)));
+        }
+        assert_eq!(told_sold(&why), None);
         assert_eq!(told_pool(""), None);
     }
 }

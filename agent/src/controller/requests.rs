@@ -41,7 +41,7 @@ use super::{
     csrs::{self, Csrs, WriteError},
     facts,
     news::News,
-    progress::Progress,
+    progress::{self, Progress},
     sign::{self, Attempt, Order, Waiting},
 };
 use crate::{
@@ -347,6 +347,7 @@ impl Requests {
                 self.attempt(&csr, wanted, progress).await
             };
             match attempt {
+                Attempt::Announce => csr = self.say_begun(csr).await?,
                 // Whoever comes after a crash has to know which pool may have sold something.
                 Attempt::Next(waiting) => {
                     self.count(&waiting);
@@ -389,7 +390,9 @@ impl Requests {
                     }
                     progress.close();
                     self.metrics.decided("failed", reason);
-                    warn!(csr = wanted.csr_name(), reason, "failed: {message}");
+                    warn!(csr = wanted.csr_name(), uid = wanted.csr_uid(), reason,
+                        spiffe_id = %wanted.spiffe_id(), node = wanted.node(),
+                        pod_uid = wanted.pod_uid(), "failed: {message}");
                     return Ok(());
                 }
                 Attempt::Waiting(waiting) => {
@@ -443,6 +446,7 @@ impl Requests {
             wanted,
             csr_pem: &String::from_utf8_lossy(&csr.spec.request.0),
             priority: facts::priority(csr, self.validity(), self.clock.now()),
+            is_told_clean: csrs::said(csr).is_some_and(|said| progress::is_clean(said.message)),
             config: &active,
             rendered: &rendered,
             authority: &authority,

@@ -130,3 +130,57 @@ async fn what_a_killed_controller_gave_up_is_counted_by_it_or_by_the_next() {
     .await;
     assert!(calls > 8, "{calls}");
 }
+
+/// Lets so many minutes pass.
+async fn minutes(bench: &Bench, minutes: i64) {
+    for _ in 0..minutes * 6 {
+        bench.clock.step(SignedDuration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A request that was approved while the CA was away, and said so.
+async fn waiting_without_a_ca() -> (Bench, Mortal) {
+    let bench = Bench::idle(Lab::start().await, vec![issuing()]).await;
+    let away = Fault::error(ApiError::new(Code::Unavailable, "away"));
+    bench.lab.always(away);
+    bench.ask("one", |_| ()).await;
+    let controller = Mortal::start(&bench);
+    bench.until(has("Issued")).await;
+    (bench, controller)
+}
+
+#[tokio::test]
+async fn an_outage_of_hours_ends_no_request_whoever_leads_meanwhile() {
+    let (bench, mut controller) = waiting_without_a_ca().await;
+    for _ in 0..3 {
+        minutes(&bench, 50).await;
+        controller.kill().await;
+        controller = Mortal::start(&bench);
+    }
+    minutes(&bench, 1).await;
+    bench.lab.set_time(bench.clock.now());
+    bench.lab.heal();
+    bench.until(is_signed).await;
+    assert_eq!((bench.sold(), bench.abandoned()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_may_have_been_sold_before_nobody_led_for_an_hour_is_given_up() {
+    let bench = Bench::idle(Lab::start().await, vec![issuing()]).await;
+    let lost = FaultRule::always(Fault::LostReply).on(Method::CreateCertificate);
+    bench.lab.emulator.set_faults(vec![lost]);
+    bench.ask("one", |_| ()).await;
+    let controller = Mortal::start(&bench);
+    bench.until(has("Issued")).await;
+    controller.kill().await;
+    bench.lab.heal();
+    bench.clock.step(SignedDuration::from_hours(1));
+    let _next = Mortal::start(&bench);
+    bench.until(has("Failed")).await;
+    bench.server.change(|store| {
+        assert_eq!(store.condition("Failed").unwrap()["reason"], "TooOld");
+    });
+    bench.counted().await;
+    assert_eq!((bench.sold(), bench.abandoned()), (1, 1));
+}

@@ -54,6 +54,8 @@ pub(super) enum Attempt {
     Waiting(Waiting),
     /// The next pool is asked at once, for this reason.
     Next(Waiting),
+    /// The object says that nothing was sold, and that has to go before something is asked for.
+    Announce,
 }
 
 /// Why there is none yet.
@@ -74,6 +76,8 @@ pub(super) struct Order<'a> {
     pub(super) csr_pem: &'a str,
     /// Who goes first while a pool's quota is used up.
     pub(super) priority: Priority,
+    /// The object says that nothing was sold.
+    pub(super) is_told_clean: bool,
     pub(super) config: &'a ActiveConfig,
     pub(super) rendered: &'a TrustBundles,
     pub(super) authority: &'a Authority,
@@ -141,6 +145,7 @@ pub(super) async fn attempt(
             judged => judged,
         },
         Err(Unbought::Never(failed)) => failed,
+        Err(Unbought::Unannounced) => Attempt::Announce,
         Err(Unbought::ForbidsConfig) => {
             let error = format!(
                 "the CA pool {pool} forbids config-based issuance, and only with that nothing but \
@@ -186,6 +191,8 @@ impl Ready {
 enum Unbought {
     /// Nothing will be for this object.
     Never(Attempt),
+    /// It was not announced.
+    Unannounced,
     /// The pool takes no requests in which we say what the certificate contains.
     ForbidsConfig,
     Refused {
@@ -219,6 +226,9 @@ async fn buy(
     if form != RequestForm::Config {
         return Err(Unbought::ForbidsConfig);
     }
+    if order.is_told_clean {
+        return Err(Unbought::Unannounced);
+    }
     issuer.admit(pool, &behalf).await.map_err(looked)?;
     let uid = order.wanted.csr_uid();
     let (plan, pool) = (plan.clone(), pool.clone());
@@ -235,8 +245,8 @@ async fn buy(
     if !request.may_be_replayed(clock.now()) {
         return Err(Unbought::Never(Attempt::Failed {
             reason: "TooOld",
-            message: "no certificate came for so long that CA Service would not recognise the \
-                      request any more; the node asks anew"
+            message: "a certificate may have been issued so long ago that CA Service would not \
+                      recognise the request any more; the node asks anew"
                 .to_owned(),
             is_abandoned: progress.is_open,
         }));

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 
 use certagent_core::{
     approval::{NEEDED_BY, OPTIONAL_USAGE, POD_NAME, USAGES},
+    backoff,
     issued::RawChain,
     outcome::Class,
     plan::IssuePlan,
     pool::CaPoolName,
     request::{PreparedRequest, RequestForm, encipherment},
+    rotation,
 };
 use certagent_svid::TrustBundle;
 use futures::{StreamExt as _, future::BoxFuture, pin_mut, stream::BoxStream};
@@ -41,8 +43,17 @@ pub const ISSUED: &str = "Issued";
 /// One look at an object lasts so long at most; whoever still wants the certificate looks again.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
-/// The API server answered, and said nothing that helps: it is asked again after that.
-const AGAIN: SignedDuration = SignedDuration::from_secs(1);
+/// The API server did not answer, or said nothing that helps: it is asked again after a second, and then
+/// ever less often, up to so long. Many wait, on many nodes.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(8);
+
+/// How an object is followed.
+#[derive(Default)]
+struct Following {
+    changes: Option<Changes>,
+    /// Watches in a row that told nothing.
+    breaks: u32,
+}
 
 /// The changes of one object.
 type Changes = BoxStream<'static, kube::Result<WatchEvent<CertificateSigningRequest>>>;
@@ -239,14 +250,14 @@ impl CsrIssuer {
         let patience = self.clock.sleep_until(until);
         pin_mut!(patience);
         let mut trouble = CsrTrouble::Undecided;
-        let mut changes = None;
+        let mut following = Following::default();
         loop {
             trouble = match state(there.status.as_ref()) {
                 State::Decided(decided) => return decided,
                 State::Open(CsrTrouble::Undecided) => trouble,
                 State::Open(open) => open,
             };
-            let next = self.next(&there, &mut changes);
+            let next = self.next(&there, &mut following);
             there = tokio::select! {
                 next = next => match next {
                     Ok(next) => next,
@@ -263,23 +274,26 @@ impl CsrIssuer {
         }
     }
 
-    /// The object after its next change. One watch shows them all: to end one costs a connection.
+    /// The object after its next change; one watch shows them all.
     async fn next(
         &self,
         there: &CertificateSigningRequest,
-        changes: &mut Option<Changes>,
+        following: &mut Following,
     ) -> Result<CertificateSigningRequest, CsrTrouble> {
         let name = there.metadata.name.as_deref().unwrap_or_default();
-        if changes.is_none() {
+        if following.changes.is_none() {
             let version = there.metadata.resource_version.as_deref();
             let only = WatchParams::default().fields(&format!("metadata.name={name}"));
             let watch = self.api.watch(&only, version.unwrap_or("0")).await;
-            *changes = watch.ok().map(futures::StreamExt::boxed);
+            following.changes = watch.ok().map(futures::StreamExt::boxed);
         }
-        if let Some(changes) = changes {
+        if let Some(changes) = &mut following.changes {
             while let Some(event) = changes.next().await {
                 match event {
-                    Ok(WatchEvent::Added(now) | WatchEvent::Modified(now)) => return Ok(now),
+                    Ok(WatchEvent::Added(now) | WatchEvent::Modified(now)) => {
+                        following.breaks = 0;
+                        return Ok(now);
+                    }
                     Ok(WatchEvent::Deleted(_)) => return Err(CsrTrouble::Vanished),
                     Ok(WatchEvent::Bookmark(_)) => {}
                     // Too old, or broken: it is read anew.
@@ -287,10 +301,13 @@ impl CsrIssuer {
                 }
             }
         }
-        *changes = None;
+        following.changes = None;
+        following.breaks = following.breaks.saturating_add(1);
+        let pause = backoff::first_issue(following.breaks).min(LONGEST_PAUSE);
+        let pause = backoff::jitter(pause, rotation::spread(name, ""));
         let now = self.clock.now();
         self.clock
-            .sleep_until(now.saturating_add(AGAIN).unwrap_or(now))
+            .sleep_until(now.saturating_add(pause).unwrap_or(now))
             .await;
         self.read(name).await
     }

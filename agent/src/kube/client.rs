@@ -20,10 +20,11 @@ use super::connections::{Connections, Pulse};
 /// An API server that does not answer is noticed so soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// As Kubernetes' own clients have it, about.
+/// Less than the deadline of a call, and than the time in which a holder of the Lease has to renew it:
+/// so a connection that is dead costs one call.
 const PULSE: Pulse = Pulse {
-    silence: Duration::from_secs(20),
-    patience: Duration::from_secs(10),
+    silence: Duration::from_secs(3),
+    patience: Duration::from_secs(4),
 };
 
 /// Why there is no client. None of it is about the server: that is not asked yet.

@@ -1,10 +1,14 @@
 use std::{
     convert::Infallible,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use axum::{Router, body::Body as AxumBody};
-use futures::{StreamExt as _, future::try_join_all, stream};
+use futures::{
+    StreamExt as _,
+    future::{join_all, try_join_all},
+    stream,
+};
 use hyper_util::{rt::TokioIo, server::conn::auto::Builder, service::TowerToHyperService};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -29,53 +33,68 @@ const CALM: Pulse = Pulse {
 struct Server {
     config: Config,
     connections: Arc<AtomicUsize>,
-    frozen: watch::Sender<bool>,
+    /// Of connections with a lower number nobody is at the other end.
+    frozen: watch::Sender<usize>,
+    is_old: Arc<AtomicBool>,
 }
 
 impl Server {
-    async fn start(protocols: &[&[u8]]) -> Self {
+    async fn start() -> Self {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let mut tls = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let acceptor = |protocols: &[&[u8]]| {
+            let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+            let mut tls = rustls::ServerConfig::builder()
+                .with_no_client_auth()
+                .with_single_cert(vec![cert.der().clone()], key)
+                .unwrap();
+            tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            TlsAcceptor::from(Arc::new(tls))
+        };
+        let (new, old) = (acceptor(&[b"h2", b"http/1.1"]), acceptor(&[b"http/1.1"]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let mut config = Config::new(url.parse().unwrap());
         config.root_cert = Some(vec![cert.der().to_vec()]);
-        let connections = Arc::<AtomicUsize>::default();
-        let (frozen, freezes) = watch::channel(false);
-        let count = Arc::clone(&connections);
+        let (frozen, freezes) = watch::channel(0);
+        let server = Self {
+            config,
+            connections: Arc::default(),
+            frozen,
+            is_old: Arc::default(),
+        };
+        let (count, is_old) = (Arc::clone(&server.connections), Arc::clone(&server.is_old));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
-                let (acceptor, mut freezes) = (acceptor.clone(), freezes.clone());
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                let is_old = is_old.load(Ordering::SeqCst);
+                let acceptor = if is_old { &old } else { &new }.clone();
+                let mut freezes = freezes.clone();
                 tokio::spawn(async move {
-                    let stream = acceptor.accept(stream).await.unwrap();
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
                     let service = TowerToHyperService::new(Router::new().fallback(answer));
                     let builder = Builder::new(TokioExecutor::new());
                     let mut served =
                         std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
                     tokio::select! {
                         _ = &mut served => return,
-                        _ = freezes.wait_for(|frozen| *frozen) => {}
+                        _ = freezes.wait_for(|frozen| *frozen > number) => {}
                     }
                     // The connection stands, and nobody is there.
                     std::future::pending::<()>().await;
                 });
             }
         });
-        Self {
-            config,
-            connections,
-            frozen,
-        }
+        server
+    }
+
+    /// All connections that there are are dead, and nobody is told.
+    fn freeze(&self) {
+        self.frozen.send_replace(self.connections());
     }
 
     fn objects(&self, pulse: Pulse) -> Api<ConfigMap> {
@@ -98,6 +117,14 @@ async fn answer(uri: Uri) -> AxumBody {
     }
 }
 
+/// So many watches, begun at once.
+async fn begin(
+    objects: &Api<ConfigMap>,
+    count: usize,
+) -> Vec<stream::BoxStream<'static, kube::Result<WatchEvent<ConfigMap>>>> {
+    join_all((0..count).map(|_| begun(objects))).await
+}
+
 /// A watch that has begun.
 async fn begun(
     objects: &Api<ConfigMap>,
@@ -111,55 +138,53 @@ async fn begun(
 
 #[tokio::test]
 async fn with_http2_watches_fill_few_connections_and_calls_have_one_of_their_own() {
-    let server = Server::start(&[b"h2", b"http/1.1"]).await;
-    let objects = server.objects(CALM);
-    objects.get("one").await.unwrap();
-    let mut watches = Vec::new();
-    for _ in 0..WATCHES {
-        watches.push(begun(&objects).await);
-    }
+    let server = Server::start().await;
+    let objects = &server.objects(CALM);
+    // One finds out that it is HTTP/2; then there is one for calls, and one for watches.
+    let mut watches = begin(objects, WATCHES).await;
     assert_eq!(server.connections(), 2);
-    watches.push(begun(&objects).await);
-    assert_eq!(server.connections(), 3, "one more than a connection takes");
     try_join_all((0..2 * WATCHES).map(|_| objects.get("one")))
         .await
         .unwrap();
     assert_eq!(server.connections(), 3);
+    watches.push(begun(objects).await);
+    watches.push(begun(objects).await);
+    assert_eq!(server.connections(), 4, "more than a connection takes");
     // Their places are free again.
     watches.clear();
-    for _ in 0..WATCHES {
-        watches.push(begun(&objects).await);
-    }
-    assert_eq!(server.connections(), 3);
+    drop(begin(objects, WATCHES).await);
+    assert_eq!(server.connections(), 4);
 }
 
 #[tokio::test]
 async fn without_http2_all_of_it_works_too() {
-    for protocols in [&[b"http/1.1".as_slice()][..], &[]] {
-        let server = Server::start(protocols).await;
-        let objects = server.objects(CALM);
-        let watches = [begun(&objects).await, begun(&objects).await];
-        try_join_all((0..4).map(|_| objects.get("one")))
-            .await
-            .unwrap();
-        assert!(server.connections() > watches.len());
-    }
+    let server = Server::start().await;
+    server.is_old.store(true, Ordering::SeqCst);
+    let objects = server.objects(CALM);
+    let watches = [begun(&objects).await, begun(&objects).await];
+    try_join_all((0..4).map(|_| objects.get("one")))
+        .await
+        .unwrap();
+    assert!(server.connections() > watches.len());
 }
 
 #[tokio::test]
-async fn a_watch_ends_when_nobody_is_at_the_other_end_any_more() {
-    let server = Server::start(&[b"h2"]).await;
+async fn a_watch_ends_and_calls_go_on_when_nobody_is_at_the_other_end_any_more() {
+    let server = Server::start().await;
     let objects = server.objects(Pulse {
         silence: Duration::from_millis(20),
         patience: Duration::from_secs(1),
     });
-    let mut watch = begun(&objects).await;
-    server.frozen.send_replace(true);
-    // For ever, if nothing tells it.
-    while let Some(event) = watch.next().await {
-        if event.is_err() {
-            break;
-        }
+    // Whoever answers then may be older.
+    for is_old in [false, true] {
+        let mut watch = begun(&objects).await;
+        objects.get("one").await.unwrap();
+        server.is_old.store(is_old, Ordering::SeqCst);
+        server.freeze();
+        // For ever, if nothing tells it.
+        while let Some(Ok(_)) = watch.next().await {}
+        // Some calls find out, each at once or after a pulse.
+        while objects.get("one").await.is_err() {}
     }
 }
 

@@ -22,6 +22,8 @@ pub struct RateLimit {
 }
 
 /// One approval that a pod may have, counted already. [`RateLimit::take`] is its only maker.
+///
+/// It is for one request of one pod: whoever approves takes it away.
 #[derive(Debug)]
 #[must_use = "it is counted: use it, or give it back"]
 pub struct Allowance {

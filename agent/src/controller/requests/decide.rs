@@ -13,7 +13,12 @@ use tracing::{info, warn};
 
 use super::{Again, DEFAULT_VALIDITY, Requests, Subject};
 use crate::{
-    controller::{csrs, facts, news::Told, progress::Progress},
+    controller::{
+        csrs::{self, Refused},
+        facts,
+        news::Told,
+        progress::Progress,
+    },
     kube::{Trouble, answer},
 };
 
@@ -114,21 +119,51 @@ impl Requests {
     ) -> Result<(), Again> {
         let (name, uid) = (csr.name_any(), csr.uid().unwrap_or_default());
         let username = csr.spec.username.clone().unwrap_or_default();
-        {
+        let refused = {
             let _permit = self.calls.acquire().await;
-            self.csrs.refuse(csr, denial, self.clock.now()).await?;
-        }
-        let reason = denial.reason();
-        self.metrics.decided("denied", reason.as_str());
-        warn!(csr = name, uid, username, %reason,
-            spiffe_id = wanted.map(|wanted| wanted.spiffe_id().to_string()),
-            node = wanted.map(Wanted::node),
-            "denied: {}", denial.message());
+            self.csrs.refuse(csr, denial, self.clock.now()).await?
+        };
+        let spiffe_id = wanted.map(|wanted| wanted.spiffe_id().to_string());
+        let (node, pod_uid) = (wanted.map(Wanted::node), wanted.map(Wanted::pod_uid));
+        // The rule that is broken, also where the object says that it was approved before.
+        let reason = denial.reason().as_str();
+        let (decision, action) = match &refused {
+            Refused::Denied => {
+                warn!(
+                    csr = name,
+                    uid,
+                    username,
+                    reason,
+                    spiffe_id,
+                    node,
+                    pod_uid,
+                    "denied: {}",
+                    denial.message()
+                );
+                ("denied", "Deny")
+            }
+            Refused::Failed => {
+                warn!(
+                    csr = name,
+                    uid,
+                    username,
+                    reason,
+                    spiffe_id,
+                    node,
+                    pod_uid,
+                    "failed: {}: {}",
+                    csrs::NOT_VALID,
+                    denial.message()
+                );
+                ("failed", "Fail")
+            }
+        };
+        self.metrics.decided(decision, reason);
         if let Some(pod) = pod {
             let told = Told {
                 is_warning: true,
-                reason: reason.as_str(),
-                action: "Deny",
+                reason,
+                action,
                 note: denial.message(),
             };
             let now = self.clock.now();
@@ -152,15 +187,12 @@ impl Requests {
         })?;
         let approved = {
             let _permit = self.calls.acquire().await;
-            self.csrs.approve(csr, &allowance, now).await
+            self.csrs.approve(csr, allowance, now).await
         };
-        let approved = match approved {
-            Ok(approved) => approved,
-            Err(not_written) => {
-                self.rate().give_back(allowance);
-                return Err(not_written.into());
-            }
-        };
+        let approved = approved.map_err(|(not_written, allowance)| {
+            self.rate().give_back(allowance);
+            not_written
+        })?;
         self.metrics.decided("approved", "");
         Ok(approved)
     }

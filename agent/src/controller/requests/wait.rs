@@ -86,9 +86,37 @@ impl Requests {
         if is_said {
             return Ok(csr);
         }
-        let message = progress::tell(&waiting.message, next, pool);
+        let message = progress::Delay {
+            why: &waiting.message,
+            // Whoever does not wait asks next.
+            sold: match next {
+                Some(_) => progress.sold_while_waiting(),
+                None => progress.sold(now),
+            },
+            next,
+            pool,
+        }
+        .to_string();
         let _permit = self.calls.acquire().await;
         Ok(self.csrs.say(csr, waiting.reason, &message, now).await?)
+    }
+
+    /// Something is asked for next: what was said of that before is no more so.
+    pub(super) async fn say_begun(
+        &self,
+        csr: CertificateSigningRequest,
+    ) -> Result<CertificateSigningRequest, Again> {
+        let now = self.clock.now();
+        let said = csrs::said(&csr);
+        let then = said.as_ref().and_then(|said| {
+            let message = progress::no_more_clean(said.message, now)?;
+            Some((said.reason.to_owned(), message))
+        });
+        let Some((reason, message)) = then else {
+            return Ok(csr);
+        };
+        let _permit = self.calls.acquire().await;
+        Ok(self.csrs.say(csr, &reason, &message, now).await?)
     }
 
     /// Until then, or until something has changed that may help.
