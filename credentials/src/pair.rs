@@ -14,8 +14,8 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// The pair of a directory. The bundle goes first: it is one file, so what is in it was written
-    /// together, whatever its writer does with the others.
+    /// The pair of a directory. The bundle is looked at first: it is one file, so what is in it was
+    /// written together, whatever its writer does with the others.
     pub(crate) fn of(files: &Files) -> Result<Self, ReadError> {
         let Some(bundle) = optional(files, layout::CREDENTIAL_BUNDLE)? else {
             return Self::of_two(files);
@@ -31,7 +31,7 @@ impl Pair {
         let bundled = Self::read(files, layout::CREDENTIAL_BUNDLE, layout::CREDENTIAL_BUNDLE)?;
         match files.layout() {
             Layout::Swapped { .. } => bundled.agreeing(files),
-            Layout::Plain => Ok(bundled.or_newer(files)),
+            Layout::Plain => bundled.or_newer(files),
         }
     }
 
@@ -40,20 +40,34 @@ impl Pair {
     }
 
     fn read(files: &Files, certificates: &str, private_key: &str) -> Result<Self, ReadError> {
+        Self::parts(files, certificates, private_key)?.fitting(files, certificates, private_key)
+    }
+
+    fn fitting(
+        self,
+        files: &Files,
+        certificates: &str,
+        private_key: &str,
+    ) -> Result<Self, ReadError> {
+        if self.key.fits(self.chain.leaf()) {
+            return Ok(self);
+        }
+        let (key, certificates) = (files.path(private_key), files.path(certificates));
+        Err(if key == certificates {
+            ReadError::CredentialBundleMismatch { path: key }
+        } else {
+            ReadError::KeyMismatch { key, certificates }
+        })
+    }
+
+    /// Both of them, whether they fit each other or not.
+    fn parts(files: &Files, certificates: &str, private_key: &str) -> Result<Self, ReadError> {
         let chain = chain(files, certificates)?;
         let spiffe_id = leaf::spiffe_id(chain.leaf()).map_err(|source| ReadError::Leaf {
             path: files.path(certificates),
             source,
         })?;
         let key = key(files, private_key)?;
-        if !key.fits(chain.leaf()) {
-            let (key, certificates) = (files.path(private_key), files.path(certificates));
-            return Err(if key == certificates {
-                ReadError::CredentialBundleMismatch { path: key }
-            } else {
-                ReadError::KeyMismatch { key, certificates }
-            });
-        }
         Ok(Self {
             chain,
             spiffe_id,
@@ -81,18 +95,27 @@ impl Pair {
         Ok(self)
     }
 
-    /// Plain files are rewritten one by one, so another pair in the two files, or none, is no fault.
-    /// But a bundle may also be left over from a writer that wrote it, and rot there: where the two
-    /// files hold a pair that is newer, that one is taken.
-    fn or_newer(self, files: &Files) -> Self {
-        match Self::of_two(files) {
-            Ok(two) if two.begins() > self.begins() => two,
-            _ => self,
+    /// Plain files are rewritten one by one, and a bundle beside them may be the first that is
+    /// rewritten, the last, or left over from a writer that wrote it once. So the newer pair is taken.
+    /// While the two files are in the middle of a rewrite, the bundle is taken only where it may be as
+    /// new as they were before: an old one would bring back a certificate that was replaced long ago.
+    fn or_newer(self, files: &Files) -> Result<Self, ReadError> {
+        let (key, certificates) = (layout::PRIVATE_KEY, layout::CERTIFICATES);
+        if optional(files, key)?.is_none() && optional(files, certificates)?.is_none() {
+            return Ok(self);
         }
+        let two = Self::parts(files, certificates, key)?;
+        if two.issued() <= self.issued() {
+            return Ok(self);
+        }
+        // Newer, but where they do not fit each other it is not all there yet.
+        two.fitting(files, certificates, key)
     }
 
-    fn begins(&self) -> jiff::Timestamp {
-        self.chain.leaf().not_before()
+    /// Greater is newer.
+    fn issued(&self) -> (jiff::Timestamp, jiff::Timestamp) {
+        let leaf = self.chain.leaf();
+        (leaf.not_before(), leaf.not_after())
     }
 }
 

@@ -131,7 +131,7 @@ fn a_bundle_that_only_others_may_read_says_who_may() {
 }
 
 #[test]
-fn among_plain_files_the_bundle_wins_while_the_others_are_rewritten() {
+fn among_plain_files_the_bundle_wins_where_the_others_are_no_newer() {
     let (old, new) = (credential(), credential());
     let mixed = [
         // The chain is new, and nothing else yet; or the bundle is, and nothing else.
@@ -175,6 +175,123 @@ fn a_bundle_that_nobody_writes_any_more_gives_way_to_a_newer_pair() {
         }
         .write(dir.path());
         assert_eq!(serial(&read(dir.path()).unwrap()), wins.serial());
+    }
+}
+
+/// Four pairs, each newer than the one before.
+fn line() -> Vec<Credential> {
+    let home = Authority::new("example.org");
+    let issued = |day| {
+        home.issue_bent(ID, |leaf| {
+            leaf.not_before = rcgen::date_time_ymd(2026, 11, day);
+        })
+    };
+    (1..=4).map(issued).collect()
+}
+
+/// What is in a directory with these two files and this bundle, without second tries.
+fn once(certificates: &str, key: &str, bundled: &Credential) -> Result<String, ReadError> {
+    let dir = tempfile::tempdir().unwrap();
+    Credential {
+        certificates: certificates.to_owned(),
+        key: key.to_owned(),
+        ..bundled.clone()
+    }
+    .write(dir.path());
+    Snapshot::parse(&read_files(dir.path())?).map(|found| serial(&found))
+}
+
+#[test]
+fn a_bundle_that_was_left_over_does_not_come_back_while_the_two_files_are_rewritten() {
+    let line = line();
+    let [stale, old, new] = [&line[0], &line[1], &line[2]];
+    for (certificates, key) in [
+        (&old.certificates, &new.key),
+        (&new.certificates, &old.key),
+        (&new.certificates, &stale.key),
+    ] {
+        let error = once(certificates, key, stale).unwrap_err();
+        assert!(matches!(error, ReadError::KeyMismatch { .. }), "{error}");
+    }
+    // The bundle is as old as the two were, or newer: nothing goes back.
+    for bundled in [old, new] {
+        let found = once(&old.certificates, &new.key, bundled).unwrap();
+        assert_eq!(found, bundled.serial());
+    }
+    // Half written, or not yet, is not passed over.
+    for (certificates, key) in [("", &new.key), (&new.certificates, &String::new())] {
+        assert!(once(certificates, key, stale).is_err());
+    }
+    for name in [layout::PRIVATE_KEY, layout::CERTIFICATES] {
+        let dir = tempfile::tempdir().unwrap();
+        new.write(dir.path());
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+        let error = Snapshot::parse(&read_files(dir.path()).unwrap()).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    // Both begin at the same moment: the one that ends later is newer.
+    let longer = Authority::new("example.org").issue_bent(ID, |leaf| {
+        leaf.not_after = rcgen::date_time_ymd(2026, 12, 2);
+    });
+    let short = credential();
+    for (two, bundled) in [(&short, &longer), (&longer, &short)] {
+        let found = once(&two.certificates, &two.key, bundled).unwrap();
+        assert_eq!(found, longer.serial());
+    }
+}
+
+/// The writer's order; a stale bundle is the one that is in none.
+#[test]
+fn whoever_reads_while_all_three_are_rewritten_never_goes_back_and_never_mixes() {
+    let (key, chain, bundle) = (
+        layout::PRIVATE_KEY,
+        layout::CERTIFICATES,
+        layout::CREDENTIAL_BUNDLE,
+    );
+    let line = line();
+    for order in [
+        &[key, chain][..],
+        &[chain, key],
+        &[key, chain, bundle],
+        &[chain, key, bundle],
+        &[bundle, key, chain],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        line[0].write(dir.path());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut last = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let files = read_files(dir.path());
+                    let Ok(found) = files.and_then(|files| Snapshot::parse(&files)) else {
+                        continue;
+                    };
+                    assert!(found.key().fits(found.chain().leaf()));
+                    let found = serial(&found);
+                    let now = line.iter().position(|it| it.serial() == found).unwrap();
+                    assert!(now >= last, "{order:?}: from {last} back to {now}");
+                    last = now;
+                }
+            });
+            for next in &line[1..] {
+                for name in order {
+                    let content = match *name {
+                        layout::PRIVATE_KEY => &next.key,
+                        layout::CERTIFICATES => &next.certificates,
+                        _ => &next.bundle,
+                    };
+                    std::fs::write(dir.path().join(name), content).unwrap();
+                    // Each state in between is looked at several times.
+                    for _ in 0..20 {
+                        let files = read_files(dir.path());
+                        drop(files.and_then(|files| Snapshot::parse(&files)));
+                    }
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(serial(&read(dir.path()).unwrap()), line[3].serial());
     }
 }
 

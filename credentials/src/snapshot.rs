@@ -35,9 +35,9 @@ impl Snapshot {
     /// root, from `ca_certificates.pem` or else from the bundle map. Key and chain are those of
     /// `credential-bundle.pem`, if it is there, or else those of the two files.
     ///
-    /// What is there must agree, but for the two files beside a bundle in [`Layout::Plain`], which
-    /// may be in the middle of a rewrite: there the bundle is taken, unless the two hold a pair whose
-    /// certificate begins later.
+    /// What is there must agree, but for the two files beside a bundle in [`Layout::Plain`], which are
+    /// not written at the same moment: there the pair with the newer certificate is taken, and what
+    /// is half written is an error.
     pub fn parse(files: &Files) -> Result<Self, ReadError> {
         let Pair {
             chain,
