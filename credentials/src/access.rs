@@ -3,6 +3,7 @@ use std::{fmt, path::Path};
 
 /// Who asks for a file or directory, and who may have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Access {
     /// The effective user of this process.
     pub uid: u32,

@@ -14,6 +14,7 @@ pub enum Event {
     Reloaded(Reload),
     /// The directory was looked at and could not be used; the last good generation stays. Said at
     /// every try.
+    #[non_exhaustive]
     Failed {
         /// Since when.
         since: Timestamp,
@@ -23,12 +24,14 @@ pub enum Event {
     /// The directory can be used again.
     Recovered,
     /// The certificate in use has ended, and there is no other: peers refuse it from now on.
+    #[non_exhaustive]
     Expired {
         /// When it ended.
         since: Timestamp,
     },
     /// A TLS handshake of the tonic server or channel failed: with a peer that is not authorised,
     /// for instance. `reason` names both ids then.
+    #[non_exhaustive]
     HandshakeFailed {
         /// Where the peer is.
         remote: Option<std::net::SocketAddr>,

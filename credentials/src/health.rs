@@ -12,6 +12,7 @@ pub enum Health {
     /// The last look at the directory found what is in use, or replaced it.
     Fresh,
     /// The directory cannot be used. What was last read from it is in use, and is still valid.
+    #[non_exhaustive]
     Stale {
         /// Since when.
         since: Timestamp,
@@ -19,6 +20,7 @@ pub enum Health {
         error: Arc<Error>,
     },
     /// The certificate in use has ended: peers refuse it.
+    #[non_exhaustive]
     Expired {
         /// When it ended.
         since: Timestamp,

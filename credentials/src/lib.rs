@@ -79,6 +79,7 @@ mod health;
 mod pair;
 mod place;
 mod read;
+mod read_error;
 mod reload;
 #[cfg(feature = "rustls")]
 mod rustls;
@@ -99,12 +100,13 @@ pub use access::Access;
 pub use certagent_svid;
 pub use certagent_svid::{Certificate, Chain, SpiffeId, TrustBundle, TrustBundles, TrustDomain};
 pub use credentials::{Builder, Credentials, DIRECTORY_VARIABLE, WELL_KNOWN_DIRECTORY};
-pub use error::{Error, FileProblem, ReadError};
+pub use error::Error;
 pub use event::{Event, Reload};
 pub use health::Health;
 pub use jiff::Timestamp;
 #[cfg(unix)]
 pub use read::read_generation;
 pub use read::{Files, Layout, MAX_FILE_BYTES, read, read_files};
+pub use read_error::{FileProblem, ReadError};
 pub use snapshot::Snapshot;
 pub use subscription::Subscription;

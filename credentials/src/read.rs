@@ -25,8 +25,10 @@ const PLAIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// How the files of a directory are replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Layout {
     /// By a swap of `..data`: all of them at once.
+    #[non_exhaustive]
     Swapped {
         /// The name of the generation that was read.
         generation: String,
@@ -46,7 +48,8 @@ pub struct Files {
 ///
 /// Blocks. Where files are rewritten one by one, what does not fit is read again for up to 200 ms:
 /// a writer may be between two of them.
-pub fn read(directory: &Path) -> Result<Snapshot, ReadError> {
+pub fn read(directory: impl AsRef<Path>) -> Result<Snapshot, ReadError> {
+    let directory = directory.as_ref();
     let mut tries = 1;
     loop {
         let files = read_files(directory)?;
@@ -65,7 +68,8 @@ pub fn read(directory: &Path) -> Result<Snapshot, ReadError> {
 /// With a `..data` link its target is opened once and everything is read through it. Without one,
 /// the files are read again until two reads in a row agree. A file that is missing or cannot be
 /// read is recorded, and is no error of this function.
-pub fn read_files(directory: &Path) -> Result<Files, ReadError> {
+pub fn read_files(directory: impl AsRef<Path>) -> Result<Files, ReadError> {
+    let directory = directory.as_ref();
     let mut dangling = None;
     for _ in 0..TRIES {
         match attempt(directory)? {

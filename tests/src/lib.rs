@@ -267,7 +267,7 @@ spec:
 
     /// What is in a volume now, read as a workload reads it.
     pub fn read(&self, name: &str) -> Snapshot {
-        certagent_credentials::read(&self.volume(name)).expect("a credential")
+        certagent_credentials::read(self.volume(name)).expect("a credential")
     }
 
     /// Steps the clock.

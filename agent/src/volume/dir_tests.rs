@@ -66,7 +66,7 @@ fn a_first_write_makes_the_layout_that_readers_expect() {
         both,
         format!("{}{}", *content.private_key, content.certificates)
     );
-    let snapshot = certagent_credentials::read(&volume.path()).unwrap();
+    let snapshot = certagent_credentials::read(volume.path()).unwrap();
     assert_eq!(snapshot.generation(), Some(written.generation.as_str()));
 }
 
@@ -329,7 +329,7 @@ fn readers_that_pin_data_see_whole_generations_while_they_are_swapped() {
         let reader = scope.spawn(|| {
             let mut reads = 0;
             while reads == 0 || !done.load(Ordering::Relaxed) {
-                certagent_credentials::read(&volume.path()).unwrap();
+                certagent_credentials::read(volume.path()).unwrap();
                 let both = std::fs::read(volume.join(layout::CREDENTIAL_BUNDLE)).unwrap();
                 let key = certagent_svid::PrivateKey::from_pem(&both).unwrap();
                 let chain = certagent_svid::Chain::parse_pem(&both).unwrap();

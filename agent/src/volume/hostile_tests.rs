@@ -178,7 +178,7 @@ fn a_directory_with_content_in_place_of_our_names_is_an_error_that_names_it() {
         let open = volume.open().unwrap();
         std::fs::create_dir(volume.join(name)).unwrap_or_default();
         write(&open, &content(), at(0)).unwrap();
-        certagent_credentials::read(&volume.path()).unwrap();
+        certagent_credentials::read(volume.path()).unwrap();
     }
 }
 
@@ -200,7 +200,7 @@ fn plain_files_and_links_in_place_of_our_names_are_replaced_and_never_followed()
     let generation = layout::generation_name(at(0));
     symlink(&outside, volume.join(&generation)).unwrap();
     write(&open, &content(), at(0)).unwrap();
-    certagent_credentials::read(&volume.path()).unwrap();
+    certagent_credentials::read(volume.path()).unwrap();
     assert_eq!(names(&outside), ["precious"]);
     assert_eq!(
         std::fs::read_to_string(outside.join("precious")).unwrap(),

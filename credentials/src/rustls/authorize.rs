@@ -16,7 +16,7 @@
 //! # Ok(())
 //! # }
 //! ```
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use certagent_svid::{SpiffeId, SpiffeIdError, TrustDomain};
 
@@ -53,7 +53,7 @@ enum Kind {
 }
 
 /// Why something is not a rule.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuleError {
     /// A text is no SPIFFE ID.
@@ -91,6 +91,13 @@ pub enum RuleError {
     /// A list is empty, so nobody would ever be let in.
     #[error("the list is empty, so nobody would be let in; name at least one")]
     Empty,
+}
+
+/// The message: a program whose `main` gives an error back prints it in this way.
+impl fmt::Debug for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// This workload, and no other.

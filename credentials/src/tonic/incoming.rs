@@ -126,7 +126,7 @@ async fn handshake(
         peer: PeerInfo {
             spiffe_id,
             certificate: Arc::new(certificate),
-            remote: Some(remote),
+            remote,
         },
     })
 }

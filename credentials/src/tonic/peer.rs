@@ -8,7 +8,7 @@ use certagent_svid::{Certificate, SpiffeId};
 pub struct PeerInfo {
     pub(super) spiffe_id: SpiffeId,
     pub(super) certificate: Arc<Certificate>,
-    pub(super) remote: Option<SocketAddr>,
+    pub(super) remote: SocketAddr,
 }
 
 impl PeerInfo {
@@ -22,8 +22,9 @@ impl PeerInfo {
         &self.certificate
     }
 
-    /// Its address.
-    pub fn remote_addr(&self) -> Option<SocketAddr> {
+    /// Its address, as the listener saw it. tonic's own `request.remote_addr()` knows only its own
+    /// kinds of connections, and gives `None` for this one.
+    pub fn remote_addr(&self) -> SocketAddr {
         self.remote
     }
 }

@@ -65,7 +65,7 @@ fn first_certificates(tier: Tier) {
     for (form, point) in forms_and_points() {
         let mut case = Case::new(tier, form, point);
         case.kill_at(point);
-        match read(&case.site.volume()) {
+        match read(case.site.volume()) {
             Ok(_) => assert!(is_published(point), "{}: published too early", case.name),
             // Readers go through `..data`, so they need no links: once that is there, all is.
             Err(error) => assert!(!is_published(point), "{}: {error}", case.name),

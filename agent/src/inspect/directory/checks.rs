@@ -151,7 +151,7 @@ impl Inspection<'_> {
     }
 
     fn generation(&mut self, layout: &Layout) {
-        let Layout::Swapped { generation } = layout else {
+        let Layout::Swapped { generation, .. } = layout else {
             let why = "there is no ..data: the files are replaced one by one, or with the \
                        directory";
             self.record(
@@ -174,9 +174,6 @@ impl Inspection<'_> {
 
     fn links(&mut self, dir: &Path, layout: &Layout, surroundings: &Surroundings) {
         let finding = match (layout, surroundings.astray.first()) {
-            (Layout::Plain, _) => {
-                Finding::Skipped(Skip::Minor, "there is no ..data to lead to".to_owned())
-            }
             (Layout::Swapped { .. }, None) => {
                 Finding::Passed("every name leads to ..data".to_owned())
             }
@@ -185,6 +182,7 @@ impl Inspection<'_> {
                  current one, or none",
                 dir.join(name).display()
             ))),
+            _ => Finding::Skipped(Skip::Minor, "there is no ..data to lead to".to_owned()),
         };
         self.record(CheckId::Links, finding);
     }
