@@ -115,3 +115,93 @@ fn a_file_that_this_user_may_not_read_names_the_user_and_the_mode() {
         assert!(error.contains(&uid) && error.contains("0000"), "{error}");
     }
 }
+
+#[test]
+fn an_empty_directory_is_told_every_file_that_would_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = builder(dir.path()).open().unwrap_err().to_string();
+    for part in [
+        "certificates.pem",
+        "private_key.pem",
+        "credential-bundle.pem",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_map_without_the_own_domain_is_named_and_so_is_the_domain() {
+    let mut there = credential();
+    there.bundles = there.bundles.replace("example.org", "example.com");
+    let dir = tempfile::tempdir().unwrap();
+    there.write(dir.path());
+    std::fs::remove_file(dir.path().join("ca_certificates.pem")).unwrap();
+    let error = builder(dir.path()).open().unwrap_err().to_string();
+    let says = |part| error.contains(part);
+    assert!(
+        says("trust_bundles.json") && says("for example.org") && !says("ca_certificates"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_root_that_is_none_and_has_no_subject_is_named_by_what_it_has() {
+    let home = Authority::new("example.org");
+    let nameless = |names: bool| {
+        home.issue_bent(ID, |leaf| {
+            leaf.distinguished_name = rcgen::DistinguishedName::new();
+            if !names {
+                leaf.subject_alt_names.clear();
+            }
+        })
+    };
+    for (root, named) in [(nameless(true), ID), (nameless(false), "SHA-256 ")] {
+        let mut there = credential();
+        there.roots = root.certificates;
+        let dir = tempfile::tempdir().unwrap();
+        there.write(dir.path());
+        let error = builder(dir.path()).open().unwrap_err().to_string();
+        assert!(
+            error.contains(named) && error.contains("no CA certificate"),
+            "{error}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_itself_is_no_link_that_a_generation_must_not_have() {
+    let dir = tempfile::tempdir().unwrap();
+    credential().write(dir.path());
+    let key = dir.path().join("private_key.pem");
+    std::fs::remove_file(&key).unwrap();
+    std::os::unix::fs::symlink("private_key.pem", &key).unwrap();
+    std::fs::remove_file(dir.path().join("credential-bundle.pem")).unwrap();
+    let error = builder(dir.path()).open().unwrap_err().to_string();
+    assert!(error.contains("leads back to itself"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_above_that_may_not_be_entered_is_named_with_the_user() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let above = tempfile::tempdir().unwrap();
+    let dir = above.path().join("volume");
+    std::fs::create_dir(&dir).unwrap();
+    credential().write(&dir);
+    let mode = |mode| {
+        std::fs::set_permissions(above.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o000);
+    let opened = builder(&dir).open();
+    mode(0o700);
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        assert!(opened.is_ok());
+    } else {
+        let error = opened.unwrap_err().to_string();
+        let above = format!("enter {}: ", above.path().display());
+        let uid = format!("uid {}", uid.as_raw());
+        assert!(error.contains(&above) && error.contains(&uid), "{error}");
+    }
+}

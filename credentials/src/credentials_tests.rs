@@ -259,6 +259,31 @@ fn an_end_of_the_certificate_is_told_once_and_seen_in_the_health() {
 }
 
 #[test]
+fn own_roots_that_have_all_ended_are_told_as_the_end_of_the_certificate_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Authority::new("example.org");
+    // It outlives its root, which ends with the year 2035.
+    home.issue_bent(ID, |leaf| {
+        leaf.not_after = rcgen::date_time_ymd(2037, 1, 1);
+    })
+    .write(dir.path());
+    let hands = Hands::new();
+    let (credentials, events) = told(builder(dir.path()).clock(hands.clock()));
+    assert!(matches!(credentials.health(), Health::Fresh));
+    hands.set("2036-02-01T00:00:00Z");
+    assert!(!credentials.reload().unwrap());
+    let end: Timestamp = "2036-01-01T00:00:00Z".parse().unwrap();
+    assert!(matches!(next(&events), Event::Expired { since } if since == end));
+    assert!(matches!(credentials.health(), Health::Expired { since } if since == end));
+    assert!(!credentials.health().is_usable());
+    let opened = builder(dir.path()).clock(hands.clock()).open();
+    let error = opened.unwrap_err();
+    assert!(matches!(error, Error::RootsExpired { not_after, .. } if not_after == end));
+    let said = error.to_string();
+    assert!(said.contains("every root of example.org"), "{said}");
+}
+
+#[test]
 fn an_expired_generation_does_not_replace_a_good_one_but_another_expired_one() {
     let dir = tempfile::tempdir().unwrap();
     let good = credential();

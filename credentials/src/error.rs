@@ -1,7 +1,7 @@
 //! Why credentials cannot be used.
 use std::{fmt, io, path::PathBuf};
 
-use certagent_svid::{SpiffeId, leaf::LeafError};
+use certagent_svid::{SpiffeId, TrustDomain, leaf::LeafError};
 use jiff::Timestamp;
 
 use crate::ReadError;
@@ -23,6 +23,18 @@ pub enum Error {
         /// Whose certificate.
         spiffe_id: Box<SpiffeId>,
         /// Its end.
+        not_after: Timestamp,
+    },
+    /// Every root of the own trust domain has ended.
+    #[error(
+        "every root of {trust_domain} in {directory} has ended, the last at {not_after}, so nobody of that trust domain can be verified; look at what writes this directory and at its trust store, or at this machine's clock"
+    )]
+    RootsExpired {
+        /// The directory.
+        directory: PathBuf,
+        /// The own trust domain.
+        trust_domain: TrustDomain,
+        /// The end of the last root.
         not_after: Timestamp,
     },
     /// The certificate has not begun.

@@ -23,7 +23,8 @@ pub enum Event {
     },
     /// The directory can be used again.
     Recovered,
-    /// The certificate in use has ended, and there is no other: peers refuse it from now on.
+    /// The certificate in use, or the last root of the own trust domain, has ended, and there is no
+    /// other: peers refuse it, or are refused, from now on.
     #[non_exhaustive]
     Expired {
         /// When it ended.

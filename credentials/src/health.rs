@@ -19,7 +19,8 @@ pub enum Health {
         /// Why, at the last try.
         error: Arc<Error>,
     },
-    /// The certificate in use has ended: peers refuse it.
+    /// The certificate in use has ended, so peers refuse it; or a CA in its chain; or the last root of
+    /// the own trust domain, so that no peer of it can be verified.
     #[non_exhaustive]
     Expired {
         /// When it ended.

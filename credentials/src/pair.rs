@@ -18,6 +18,10 @@ impl Pair {
     /// written together, whatever its writer does with the others.
     pub(crate) fn of(files: &Files) -> Result<Self, ReadError> {
         let Some(bundle) = optional(files, layout::CREDENTIAL_BUNDLE)? else {
+            if has_neither(files)? {
+                let directory = files.directory().to_owned();
+                return Err(ReadError::Empty { directory });
+            }
             return Self::of_two(files);
         };
         // The usual case, byte for byte what the two files hold.
@@ -101,7 +105,7 @@ impl Pair {
     /// new as they were before: an old one would bring back a certificate that was replaced long ago.
     fn or_newer(self, files: &Files) -> Result<Self, ReadError> {
         let (key, certificates) = (layout::PRIVATE_KEY, layout::CERTIFICATES);
-        if optional(files, key)?.is_none() && optional(files, certificates)?.is_none() {
+        if has_neither(files)? {
             return Ok(self);
         }
         let two = Self::parts(files, certificates, key)?;
@@ -119,6 +123,12 @@ impl Pair {
     }
 }
 
+/// Neither key nor chain has a file of its own.
+fn has_neither(files: &Files) -> Result<bool, ReadError> {
+    let has = |name| optional(files, name).map(|content| content.is_some());
+    Ok(!has(layout::PRIVATE_KEY)? && !has(layout::CERTIFICATES)?)
+}
+
 fn content<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], ReadError> {
     files
         .get(name)
@@ -134,7 +144,13 @@ fn chain(files: &Files, name: &str) -> Result<Chain, ReadError> {
 
 fn key(files: &Files, name: &str) -> Result<PrivateKey, ReadError> {
     let path = || files.path(name);
+    let is_bundle = name == layout::CREDENTIAL_BUNDLE;
     PrivateKey::from_pem(content(files, name)?).map_err(|source| match source {
+        KeyError::Missing if is_bundle => ReadError::CredentialBundleWithoutKey { path: path() },
+        KeyError::NotPkcs8 { label } if is_bundle => ReadError::CredentialBundleKeyForm {
+            path: path(),
+            label,
+        },
         KeyError::NotPkcs8 { .. } => ReadError::KeyForm {
             path: path(),
             source,

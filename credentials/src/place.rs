@@ -89,7 +89,10 @@ mod platform {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | extra;
         match openat(directory, name, flags, Mode::empty()) {
             Ok(file) => read_bounded(File::from(file), limit),
-            Err(rustix::io::Errno::LOOP) => Err(FileProblem::Link),
+            Err(rustix::io::Errno::LOOP) if extra.contains(OFlags::NOFOLLOW) => {
+                Err(FileProblem::Link)
+            }
+            Err(rustix::io::Errno::LOOP) => Err(FileProblem::LinkLoop),
             Err(rustix::io::Errno::ACCESS) => Err(denied(directory, name)),
             Err(error) => Err(io::Error::from(error).into()),
         }

@@ -218,6 +218,10 @@ impl Files {
         }
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The path of a file, for messages.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)

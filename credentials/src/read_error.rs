@@ -6,7 +6,7 @@ use std::{
 };
 
 use certagent_svid::{
-    CertificateError, ChainError, KeyError, bundle_map::BundleMapError, leaf::LeafError,
+    CertificateError, ChainError, KeyError, bundle_map::BundleMapError, layout, leaf::LeafError,
 };
 
 use crate::{Access, read::TRIES};
@@ -24,6 +24,9 @@ pub enum FileProblem {
     /// A link is there, and this place must not have one.
     #[error("it is a link, which a generation must not contain")]
     Link,
+    /// A link is there that leads to itself, directly or by others.
+    #[error("it is a link that leads back to itself; whatever writes it must write it again")]
+    LinkLoop,
     /// The file is larger than any credential.
     #[error("it is larger than {limit} bytes, so it is no credential")]
     TooLarge {
@@ -89,6 +92,27 @@ pub enum ReadError {
         directory: PathBuf,
         /// Who may.
         access: Access,
+    },
+    /// A directory above it must not be entered by this user.
+    #[error("{directory} cannot be opened: permission denied to enter {above}: {access}")]
+    NotEntered {
+        /// The directory's path.
+        directory: PathBuf,
+        /// The directory above.
+        above: PathBuf,
+        /// Who may.
+        access: Access,
+    },
+    /// Neither key nor chain are there, in no file.
+    #[error(
+        "{directory} holds no credential: there is neither {} nor {} and {}; nothing was written yet, or it is another directory",
+        layout::CREDENTIAL_BUNDLE,
+        layout::CERTIFICATES,
+        layout::PRIVATE_KEY
+    )]
+    Empty {
+        /// The directory's path.
+        directory: PathBuf,
     },
     /// `..data` points to nothing.
     #[error(
@@ -189,7 +213,7 @@ pub enum ReadError {
     RootNotCa {
         /// The file.
         path: PathBuf,
-        /// The certificate's subject.
+        /// The certificate's subject; where that is empty, its SPIFFE ID or its SHA-256 fingerprint.
         subject: String,
     },
     /// The bundle map does not parse.
@@ -209,6 +233,24 @@ pub enum ReadError {
         roots: PathBuf,
         /// The leaf's trust domain.
         trust_domain: String,
+    },
+    /// The bundle of key and chain has no key.
+    #[error(
+        "{path} has no private key, but certificates only; key and chain have to be written into it, in one piece"
+    )]
+    CredentialBundleWithoutKey {
+        /// The bundle's file.
+        path: PathBuf,
+    },
+    /// The key in the bundle of key and chain is a key, in a form that is not read.
+    #[error(
+        "the key in {path} has the form \"{label}\", and only PKCS#8 without a password is read: convert it with \"(umask 077; openssl pkey -in {path} > {path}.new && sed -n '/BEGIN CERT/,/END CERT/p' {path} >> {path}.new && mv {path}.new {path})\""
+    )]
+    CredentialBundleKeyForm {
+        /// The bundle's file.
+        path: PathBuf,
+        /// The label of the PEM block.
+        label: &'static str,
     },
     /// Key and certificate in the bundle of both are not of one pair.
     #[error(
@@ -246,9 +288,22 @@ impl ReadError {
             io::ErrorKind::NotADirectory => Self::NotADirectory { directory },
             io::ErrorKind::PermissionDenied => match Access::of(&directory) {
                 Some(access) => Self::NotReadable { directory, access },
-                None => Self::Denied { directory },
+                // It cannot even be looked at: the one above that can be bars the way.
+                None => match above(&directory) {
+                    Some((above, access)) => Self::NotEntered {
+                        directory,
+                        above,
+                        access,
+                    },
+                    None => Self::Denied { directory },
+                },
             },
             _ => Self::Io { directory, source },
         }
     }
+}
+
+fn above(directory: &Path) -> Option<(PathBuf, Access)> {
+    let mut above = directory.ancestors().skip(1);
+    above.find_map(|above| Some((above.to_owned(), Access::of(above)?)))
 }

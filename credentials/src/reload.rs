@@ -81,7 +81,7 @@ impl Around {
             });
         }
         // With nothing good in use, others' clocks may be right.
-        let has_good = in_use.is_some_and(|in_use| now <= in_use.not_after());
+        let has_good = in_use.is_some_and(|in_use| now <= in_use.usable_until());
         if has_good && now < leaf_of.not_before() {
             return Err(Error::NotYetValid {
                 directory: self.directory.clone(),
@@ -90,12 +90,19 @@ impl Around {
             });
         }
         // With nothing better in use, even an expired one is taken over: its roots may be newer.
-        let better = in_use.is_none_or(|in_use| now <= in_use.not_after());
+        let better = in_use.is_none_or(|in_use| now <= in_use.usable_until());
         if now > snapshot.not_after() && better {
             return Err(Error::Expired {
                 directory: self.directory.clone(),
                 spiffe_id: spiffe_id(),
                 not_after: snapshot.not_after(),
+            });
+        }
+        if now > snapshot.roots_end() && better {
+            return Err(Error::RootsExpired {
+                directory: self.directory.clone(),
+                trust_domain: snapshot.spiffe_id().trust_domain().clone(),
+                not_after: snapshot.roots_end(),
             });
         }
         Ok(snapshot)
@@ -165,7 +172,7 @@ impl Shared {
     pub(crate) fn health(&self) -> Health {
         let now = (self.around.clock)();
         let state = self.state();
-        let end = state.current.snapshot.not_after();
+        let end = state.current.snapshot.usable_until();
         match &state.failure {
             _ if now > end => Health::Expired { since: end },
             Some(failure) => Health::Stale {
@@ -263,9 +270,9 @@ impl Shared {
         failure
     }
 
-    /// Tells once that the certificate in use has ended.
+    /// Tells once that what is in use has ended.
     fn expiry(&self) -> Option<Event> {
-        let end = self.current().snapshot.not_after();
+        let end = self.current().snapshot.usable_until();
         let ended = (self.around.clock)() > end;
         let told = self.expiry_told.swap(ended, Ordering::Relaxed);
         (ended && !told).then_some(Event::Expired { since: end })

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use certagent_svid::{
     Certificate, Chain, PrivateKey, SpiffeId, TrustBundle, TrustBundles, TrustDomain, bundle_map,
-    layout,
+    layout, leaf,
     verify::{self, Algorithms, VerifiedPath, VerifyError},
 };
 use jiff::Timestamp;
@@ -128,6 +128,18 @@ impl Snapshot {
         self.chain.earliest_not_after()
     }
 
+    /// When it is of no use any more: its chain has ended, or the last of its own roots has, so that
+    /// neither side of a connection within the trust domain can be verified.
+    pub(crate) fn usable_until(&self) -> Timestamp {
+        self.roots_end().min(self.not_after())
+    }
+
+    /// When the last root of the own trust domain ends.
+    pub(crate) fn roots_end(&self) -> Timestamp {
+        let ends = self.roots().iter().map(Certificate::not_after);
+        ends.max().unwrap_or(Timestamp::MIN)
+    }
+
     /// Nothing of it differs.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.layout == other.layout
@@ -180,13 +192,18 @@ fn roots(
 ) -> Result<TrustBundle, ReadError> {
     let trust_domain = spiffe_id.trust_domain();
     let mapped = bundles.and_then(|bundles| bundles.get(trust_domain));
-    let path = files.path(layout::CA_CERTIFICATES);
-    let own = match (optional(files, layout::CA_CERTIFICATES)?, mapped) {
+    let pem = optional(files, layout::CA_CERTIFICATES)?;
+    let path = files.path(match pem {
+        None if bundles.is_some() => layout::TRUST_BUNDLES,
+        _ => layout::CA_CERTIFICATES,
+    });
+    let own = match (pem, mapped) {
         (Some(pem), _) => Certificate::parse_pem_list(pem).map_err(|source| ReadError::Roots {
             path: path.clone(),
             source,
         })?,
         (None, Some(mapped)) => mapped.roots().to_vec(),
+        (None, None) if bundles.is_some() => Vec::new(),
         (None, None) => {
             return Err(file_error(
                 files,
@@ -200,7 +217,7 @@ fn roots(
         return Err(ReadError::NoRoots { path, trust_domain });
     }
     if let Some(stranger) = own.iter().find(|root| !root.is_ca()) {
-        let subject = stranger.subject_text();
+        let subject = name(stranger);
         return Err(ReadError::RootNotCa { path, subject });
     }
     let own = TrustBundle::new(trust_domain.clone(), own);
@@ -212,6 +229,21 @@ fn roots(
         }),
         _ => Ok(own),
     }
+}
+
+/// A certificate's subject, or else what it has instead.
+fn name(certificate: &Certificate) -> String {
+    let subject = certificate.subject_text();
+    if !subject.is_empty() {
+        return subject;
+    }
+    leaf::spiffe_id(certificate).map_or_else(
+        |_none| {
+            let hex = certificate.fingerprint().map(|byte| format!("{byte:02x}"));
+            format!("SHA-256 {}", hex.concat())
+        },
+        |id| id.to_string(),
+    )
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ pub enum KeyError {
     Missing,
     /// The key has another PEM form than PKCS#8.
     #[error(
-        "the key is in the form \"{label}\"; many TLS stacks read only PKCS#8 (\"{BEGIN}\"): convert it with \"openssl pkey -in KEY -out private_key.pem\""
+        "the key is in the form \"{label}\"{}; many TLS stacks read only PKCS#8 (\"{BEGIN}\"): convert it with \"openssl pkey -in KEY -out private_key.pem\"",
+        password(label)
     )]
     NotPkcs8 {
         /// The label of the PEM block.
@@ -131,6 +132,15 @@ impl fmt::Debug for PrivateKey {
         f.debug_struct("PrivateKey")
             .field("kind", &self.kind)
             .finish_non_exhaustive()
+    }
+}
+
+/// What is said of a form that has one: nobody is there to type it.
+fn password(label: &str) -> &'static str {
+    if label.starts_with("ENCRYPTED") {
+        ", so it has a password, which openssl takes off"
+    } else {
+        ""
     }
 }
 

@@ -200,7 +200,7 @@ fn in_namespace(path: &str, namespace: &str) -> bool {
 }
 
 /// The first few of a list.
-fn list<T: std::fmt::Display>(all: &BTreeSet<T>) -> String {
+fn list<T: fmt::Display>(all: &BTreeSet<T>) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<String> = all.iter().take(SHOWN).map(T::to_string).collect();
     let rest = all.len().saturating_sub(SHOWN);
