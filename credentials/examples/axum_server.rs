@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Extension, Router, routing::get};
-use certagent_credentials::{Credentials, Event, SpiffeId, authorize, peer_id};
+use certagent_credentials::{Credentials, Event, SpiffeId, Subscription, authorize, peer_id};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -15,7 +15,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -39,17 +39,30 @@ pub(crate) async fn serve(credentials: Credentials, listener: TcpListener) -> Re
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
     loop {
-        let (stream, from) = listener.accept().await?;
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // No descriptor is left, for instance: connections that end give some back.
+                eprintln!("accept: {error}");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
         let acceptor = acceptor.clone();
+        let generations = credentials.subscribe();
         tokio::spawn(async move {
-            if let Err(error) = connection(acceptor, stream).await {
+            if let Err(error) = connection(acceptor, stream, generations).await {
                 eprintln!("{from}: {error}");
             }
         });
     }
 }
 
-async fn connection(acceptor: TlsAcceptor, stream: TcpStream) -> Result<(), Error> {
+async fn connection(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    mut generations: Subscription,
+) -> Result<(), Error> {
     let stream = timeout(Duration::from_secs(10), acceptor.accept(stream)).await??;
     let peer = peer_id(stream.get_ref().1).ok_or("the peer has no SPIFFE ID")?;
     let service = TowerToHyperService::new(routes().layer(Extension(peer)));
@@ -58,9 +71,12 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream) -> Result<(), Erro
     tokio::pin!(connection);
     tokio::select! {
         done = connection.as_mut() => return done,
-        () = tokio::time::sleep(MAXIMUM_AGE) => connection.as_mut().graceful_shutdown(),
+        () = sleep(MAXIMUM_AGE) => {}
+        // The certificate was replaced, or roots were: this connection was made with the old ones.
+        _newer = generations.changed() => {}
     }
     // What was begun is finished; the client makes a new connection, with new certificates.
+    connection.as_mut().graceful_shutdown();
     connection.await
 }
 

@@ -18,7 +18,7 @@ use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -33,7 +33,15 @@ pub(crate) async fn serve(
     // Made once: each handshake takes what is newest.
     let acceptor = TlsAcceptor::from(Arc::new(credentials.server_config(rule)?));
     loop {
-        let (stream, from) = listener.accept().await?;
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // No descriptor is left, for instance: connections that end give some back.
+                eprintln!("accept: {error}");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
         let acceptor = acceptor.clone();
         // Not one after the other: a peer may take its time.
         tokio::spawn(async move {
