@@ -111,6 +111,15 @@ impl Decoder {
         }
     }
 
+    /// One of a few words, which are told: quotes would not make one of a number.
+    pub(super) fn word(&mut self, at: &At<'_>, words: &[&str]) -> Option<String> {
+        if let Value::String(text) = &at.node.value {
+            return Some(text.clone());
+        }
+        self.wrong_type(at, "a text", &words.join(", "));
+        None
+    }
+
     /// A whole number, written in decimal digits.
     pub(super) fn integer(&mut self, at: &At<'_>) -> Option<i64> {
         match &at.node.value {

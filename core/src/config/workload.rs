@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::decode::{At, Decoder};
+use super::policy::HookSignal;
 
 /// The `spec` of a `Workload` of `certagent.dev/v1alpha1`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +147,9 @@ fn signal(decoder: &mut Decoder, at: At<'_>) -> SignalSpec {
     };
     SignalSpec {
         pid_file: fields.get("pidFile").and_then(|at| decoder.string(&at)),
-        signal: fields.get("signal").and_then(|at| decoder.string(&at)),
+        signal: fields
+            .get("signal")
+            .and_then(|at| decoder.word(&at, &HookSignal::ALL.map(HookSignal::as_str))),
     }
 }
 

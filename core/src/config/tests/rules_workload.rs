@@ -283,6 +283,12 @@ fn each_rule_of_a_hook_is_one_error_at_its_place() {
             "spec.onRotate[0].signal.signal",
             "(allowed: HUP, INT, QUIT, TERM, USR1, USR2)",
         ),
+        // Not "put it in quotes": "1" is none either.
+        (
+            "onRotate: [{signal: {pidFile: /run/a, signal: »1}}]",
+            "spec.onRotate[0].signal.signal",
+            "(allowed: HUP, INT, QUIT, TERM, USR1, USR2)",
+        ),
     ];
     for (line, field, message) in rows {
         broken_workload(line, field, message);
