@@ -1,6 +1,13 @@
 //! SPIFFE mTLS for rustls and tonic from a directory of credentials, reloaded while certificates
 //! rotate.
 //!
+//! ```toml
+//! [dependencies]
+//! # Where this repository is, beside yours.
+//! certagent-credentials = { path = "../certagent/credentials", features = ["aws-lc-rs"] }
+//! rustls = { version = "0.23", default-features = false, features = ["std"] }
+//! ```
+//!
 //! ```no_run
 //! # #[cfg(feature = "rustls")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,6 +22,10 @@
 //! # #[cfg(not(feature = "rustls"))]
 //! # fn main() {}
 //! ```
+//!
+//! The feature `aws-lc-rs` brings a crypto provider. A program that has another one gives it to
+//! [`Builder::crypto_provider`], or installs it by `install_default()`, before it makes the first
+//! configuration.
 //!
 //! Both configurations present the newest certificate and trust the newest roots at every
 //! handshake, for as long as they live.
@@ -31,14 +42,14 @@
 //! # Reloading
 //!
 //! [`Credentials`] holds the newest [`Snapshot`]. Its thread listens to the directory, and looks at
-//! it every 10 seconds in any case. What cannot be used never replaces what can: the last good
-//! generation stays, the directory is tried again every second, and [`Credentials::health`] and
-//! [`Builder::on_event`] say why.
+//! it every 10 seconds in any case; where the system has no watch to give, that look is all. What
+//! cannot be used never replaces what can: the last good generation stays, the directory is tried again
+//! every second, and [`Credentials::health`] and [`Builder::on_event`] say why.
 //!
 //! # What is checked of a peer
 //!
 //! - It is an X.509-SVID: exactly one URI name, a SPIFFE ID; no CA; no `keyCertSign`; extended key
-//!   usage for servers and for clients; the other rules of the standard.
+//!   usage, if there is one, for servers and for clients; the other rules of the standard.
 //! - Its chain leads to a root **of its own trust domain** at this moment: a root of one domain
 //!   never vouches for a peer of another.
 //! - The application's rule lets it in: there is no default, see [`authorize`].
@@ -68,6 +79,9 @@
 #[cfg(all(doctest, feature = "rustls"))]
 #[doc = include_str!("../../docs/library.md")]
 mod library {}
+#[cfg(all(doctest, feature = "rustls"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod access;
 mod credentials;

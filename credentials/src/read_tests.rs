@@ -82,10 +82,10 @@ fn a_data_link_to_nothing_says_where_it_points() {
 #[test]
 fn a_missing_directory_and_a_file_in_its_place_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
-    let error = read_files(&dir.path().join("nothing")).unwrap_err();
+    let error = read_files(dir.path().join("nothing")).unwrap_err();
     assert!(matches!(error, ReadError::NoDirectory { .. }), "{error}");
     std::fs::write(dir.path().join("file"), "x").unwrap();
-    let error = read_files(&dir.path().join("file")).unwrap_err();
+    let error = read_files(dir.path().join("file")).unwrap_err();
     assert!(matches!(error, ReadError::NotADirectory { .. }), "{error}");
 }
 
