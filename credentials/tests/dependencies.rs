@@ -62,6 +62,12 @@ fn rustls_comes_without_a_crypto_provider_and_without_a_runtime() {
 }
 
 #[test]
+fn the_provider_that_comes_by_a_feature_comes_without_a_runtime() {
+    let there = check("dependencies-aws-lc-rs.txt", &["--features", "aws-lc-rs"]);
+    assert!(!there.lines().any(|line| line == "tokio"));
+}
+
+#[test]
 fn tonic_comes_without_a_crypto_provider_and_without_a_router() {
     let there = check("dependencies-tonic.txt", &["--features", "tonic"]);
     for name in [
