@@ -160,17 +160,8 @@ impl Candidate {
             let renewed = held.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
             let renewed = renewed.map_or(now, |renewed| renewed.0.min(now));
             let end = renewed.saturating_add(DURATION - MARGIN).unwrap_or(now);
-            tokio::select! {
-                newer = self.renewed(held) => match newer {
-                    Some(newer) => held = newer,
-                    None => {
-                        warn!(
-                            lease = self.name,
-                            "this replica leads no more: somebody else has the lease"
-                        );
-                        return;
-                    }
-                },
+            let newer = tokio::select! {
+                newer = self.renewed(held) => newer,
                 () = self.clock.sleep_until(end) => {
                     warn!(
                         lease = self.name,
@@ -178,7 +169,15 @@ impl Candidate {
                     );
                     return;
                 }
-            }
+            };
+            let Some(newer) = newer else {
+                warn!(
+                    lease = self.name,
+                    "this replica leads no more: somebody else has the lease"
+                );
+                return;
+            };
+            held = newer;
         }
     }
 

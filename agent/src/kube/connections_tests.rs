@@ -78,10 +78,10 @@ impl Server {
                     };
                     let service = TowerToHyperService::new(Router::new().fallback(answer));
                     let builder = Builder::new(TokioExecutor::new());
-                    let mut served =
+                    let mut serving =
                         std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
                     tokio::select! {
-                        _ = &mut served => return,
+                        _ = &mut serving => return,
                         _ = freezes.wait_for(|frozen| *frozen > number) => {}
                     }
                     // The connection stands, and nobody is there.
