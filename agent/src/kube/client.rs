@@ -118,7 +118,7 @@ fn with(
 /// sent at once: else the first request of a connection waits up to 40 ms for an acknowledgement
 /// (Nagle's algorithm). Nor is a failed call logged here, without a word what it was for.
 pub(super) fn built(config: Config, pulse: Pulse) -> kube::Result<Client> {
-    // What these need only the library can do.
+    // What these need only the library can do; it speaks HTTP/1.1 then.
     if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
         return Client::try_from(config);
     }
