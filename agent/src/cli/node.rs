@@ -58,7 +58,7 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     pub(crate) ca: CaArgs,
     /// Ask for the certificates of all pods with one identity, so that whoever takes this node over
-    /// can have every identity of the trust domain
+    /// can have every identity of the trust domain; CA Service is asked then, also without --identity
     #[arg(long, env = "CERTAGENT_UNSAFE_NODE_IDENTITY")]
     pub(crate) unsafe_node_identity: bool,
     /// In an emergency: drop this root, by the SHA-256 of its certificate, from every bundle at

@@ -26,8 +26,8 @@ pub(super) fn requester(csr: &CsrFacts, settings: &Settings) -> Result<(), Denia
         Reason::UnknownRequester,
         format!(
             "{} made the request, and for this signer only {} may: a pod gets its certificate \
-             through a volume of the driver {}. If that is the node driver's account, correct its \
-             name in the controller's settings; else find out why it asks",
+             through a volume of the driver {}. If that is the node driver's account, give it to \
+             the controller's --requester; else find out why it asks",
             quote(&csr.username),
             quote(&settings.requester),
             quote(&settings.driver_name),
