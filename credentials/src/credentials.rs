@@ -153,12 +153,13 @@ impl Builder {
     }
 
     /// Hears of what becomes of the directory, and with the feature `tonic` of each handshake of its
-    /// server or channel that fails; whoever makes handshakes himself has their errors in his hands. It
-    /// must not block, and may be called on several threads at once: that which reloads, that of whoever
-    /// calls [`Credentials::reload`], and that of the handshake, which may be an async runtime's. (To hand events on, use a channel that
-    /// never waits.) One that panics is asked again at the next event. One that owns a clone of the
-    /// credentials keeps them alive for ever. One that calls [`Credentials::reload`] is not told of that
-    /// call's failure, which it has in its hands.
+    /// server or channel that fails; whoever makes handshakes himself has their errors in his hands.
+    ///
+    /// It must not block, and may be called on several threads at once: that which reloads, that of
+    /// whoever calls [`Credentials::reload`], and that of the handshake, which may be an async
+    /// runtime's. (To hand events on, use a channel that never waits.) One that panics is asked again at
+    /// the next event. One that owns a clone of the credentials keeps them alive for ever. One that
+    /// calls [`Credentials::reload`] is not told of that call's failure, which it has in its hands.
     pub fn on_event(mut self, on_event: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.around.on_event = Some(Box::new(on_event) as OnEvent);
         self

@@ -82,17 +82,13 @@ impl Progress {
         }
     }
 
-    /// What can have been sold by `now`.
-    pub(super) fn sold(&self, now: Timestamp) -> Sold {
-        Sold::Since(if self.is_open() { self.begun } else { now })
-    }
-
-    /// The same for whoever waits, and says more before it asks for anything.
-    pub(super) fn sold_while_waiting(&self) -> Sold {
-        if self.is_open() {
-            Sold::Since(self.begun)
-        } else {
-            Sold::Nothing
+    /// What can have been sold by `now`. Whoever waits for the `next` attempt says more before it asks
+    /// for anything; whoever does not asks at once.
+    pub(super) fn sold(&self, next: Option<Timestamp>, now: Timestamp) -> Sold {
+        match next {
+            _ if self.is_open() => Sold::Since(self.begun),
+            Some(_) => Sold::Nothing,
+            None => Sold::Since(now),
         }
     }
 
@@ -310,8 +306,9 @@ pub(super) fn is_clean(said: &str) -> bool {
     told_sold(said) == Some(Sold::Nothing)
 }
 
-/// What has to be said before something is asked for, where it was said that nothing was.
-pub(super) fn no_more_clean(said: &str, now: Timestamp) -> Option<String> {
+/// What has to be said before something is asked for, where it was said that nothing was sold; none
+/// where it was not.
+pub(super) fn dirtied(said: &str, now: Timestamp) -> Option<String> {
     let (before, _) = said.rsplit_once(AGAIN)?;
     let pool = told_pool(said);
     let delay = Delay {
@@ -356,7 +353,7 @@ mod tests {
             let said = delay.to_string();
             assert_eq!(told_pool(&said), Some(pool.clone()), "{said}");
             assert_eq!(told_sold(&said), Some(sold), "{said}");
-            let then = no_more_clean(&said, now);
+            let then = dirtied(&said, now);
             assert_eq!(then.is_some(), sold == Sold::Nothing, "{said}");
             if let Some(then) = then {
                 assert_eq!(told_pool(&then), Some(pool.clone()), "{then}");

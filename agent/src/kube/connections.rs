@@ -101,26 +101,27 @@ impl<C: Connect + Clone + Send + Sync + 'static> Shared<C> {
             let _finding_out = self.finds_out.lock().await;
             if self.version().is_none() {
                 let answer = self.either.request(request).await?;
-                self.is_known(Some(answer.version()));
-                return Ok(bounded_by(answer, None));
+                self.set_version(Some(answer.version()));
+                return Ok(counted(answer, None));
             }
         }
+        // Should it speak HTTP/2 by now, this client finds out by itself.
         if self.version() == Some(Version::HTTP_11) {
-            return Ok(bounded_by(self.either.request(request).await?, None));
+            return Ok(counted(self.either.request(request).await?, None));
         }
-        let (client, used) = self.of(request.uri());
+        let (client, used) = self.client_for(request.uri());
         match client.request(request).await {
-            Ok(answer) => Ok(bounded_by(answer, used)),
+            Ok(answer) => Ok(counted(answer, used)),
             Err(error) => {
                 // Whoever answers next may be another, of another version.
-                self.is_known(None);
+                self.set_version(None);
                 Err(error.into())
             }
         }
     }
 
     /// The client for a request by HTTP/2, and what shows that it is used for as long as it is there.
-    fn of(&self, request: &Uri) -> (&legacy::Client<C, Body>, Option<Arc<()>>) {
+    fn client_for(&self, request: &Uri) -> (&legacy::Client<C, Body>, Option<Arc<()>>) {
         if !is_watch(request) {
             return (&self.calls, None);
         }
@@ -136,13 +137,13 @@ impl<C: Connect + Clone + Send + Sync + 'static> Shared<C> {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_known(&self, version: Option<Version>) {
+    fn set_version(&self, version: Option<Version>) {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 }
 
 /// An answer whose connection counts as used until the end of its body.
-fn bounded_by<B>(answer: Response<B>, used: Option<Arc<()>>) -> Answer
+fn counted<B>(answer: Response<B>, used: Option<Arc<()>>) -> Answer
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {

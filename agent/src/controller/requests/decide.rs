@@ -127,44 +127,22 @@ impl Requests {
         let (node, pod_uid) = (wanted.map(Wanted::node), wanted.map(Wanted::pod_uid));
         // The rule that is broken, also where the object says that it was approved before.
         let reason = denial.reason().as_str();
-        let (decision, action) = match &refused {
-            Refused::Denied => {
-                warn!(
-                    csr = name,
-                    uid,
-                    username,
-                    reason,
-                    spiffe_id,
-                    node,
-                    pod_uid,
-                    "denied: {}",
-                    denial.message()
-                );
-                ("denied", "Deny")
-            }
-            Refused::Failed => {
-                warn!(
-                    csr = name,
-                    uid,
-                    username,
-                    reason,
-                    spiffe_id,
-                    node,
-                    pod_uid,
-                    "failed: {}: {}",
-                    csrs::NOT_VALID,
-                    denial.message()
-                );
-                ("failed", "Fail")
-            }
+        let message = denial.message();
+        let (decision, action, before) = match refused {
+            Refused::Denied => ("denied", "Deny", String::new()),
+            Refused::Failed => ("failed", "Fail", format!("{}: ", csrs::NOT_VALID)),
         };
+        warn!(
+            csr = name,
+            uid, username, reason, spiffe_id, node, pod_uid, "{decision}: {before}{message}"
+        );
         self.metrics.decided(decision, reason);
         if let Some(pod) = pod {
             let told = Told {
                 is_warning: true,
                 reason,
                 action,
-                note: denial.message(),
+                note: message,
             };
             let now = self.clock.now();
             self.news.tell(pod.object_ref(&()), told, now).await;

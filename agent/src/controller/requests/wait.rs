@@ -88,11 +88,7 @@ impl Requests {
         }
         let message = progress::Delay {
             why: &waiting.message,
-            // Whoever does not wait asks next.
-            sold: match next {
-                Some(_) => progress.sold_while_waiting(),
-                None => progress.sold(now),
-            },
+            sold: progress.sold(next, now),
             next,
             pool,
         }
@@ -109,7 +105,7 @@ impl Requests {
         let now = self.clock.now();
         let said = csrs::said(&csr);
         let then = said.as_ref().and_then(|said| {
-            let message = progress::no_more_clean(said.message, now)?;
+            let message = progress::dirtied(said.message, now)?;
             Some((said.reason.to_owned(), message))
         });
         let Some((reason, message)) = then else {
